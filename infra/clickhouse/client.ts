@@ -1,0 +1,20 @@
+import { createClient, type ClickHouseClient } from '@clickhouse/client'
+
+/**
+ * One code path for the embedded engine and the server: the official client over HTTP. Which of the two answers is
+ * only a matter of the address (embedded.ts starts the child process that speaks ClickHouse's protocol on loopback).
+ */
+export interface ClickHouseAddress { url: string; username: string; password: string; database: string }
+
+export type ClickHouse = ClickHouseClient
+
+export function connectClickHouse(address: ClickHouseAddress, application: string): ClickHouse {
+  return createClient({
+    ...address,
+    application,
+    request_timeout: 60_000,
+    max_open_connections: 8,
+    compression: { request: true, response: false },
+    clickhouse_settings: { output_format_json_quote_64bit_integers: 1, date_time_input_format: 'best_effort' },
+  })
+}

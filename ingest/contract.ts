@@ -1,0 +1,112 @@
+import { decode, encode } from 'cborg'
+import { z } from 'zod'
+
+/**
+ * AcceptedCrash, version 1: what ingest promises to the worker, as one CBOR map per message of `crashes.accepted`,
+ * keyed by device. It is self-contained: the manifest and (up to 256 KiB) the dump are the very bytes that were signed.
+ * A version 2 will stand beside this one, and both decode; kept bytes of version 1 are in test/ingest.
+ */
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'bytes expected')
+const count = z.int().nonnegative()
+
+/** How the sender proved who it is. Only the first two feed baselines and probing detection. */
+export const AUTH_LEVELS = ['payload-signed', 'transport-authenticated', 'project-key'] as const
+/** `counted` crashes feed buckets; the others are kept and shown, and stay out of every baseline. */
+export const STANDINGS = ['counted', 'claimed', 'stale-counter', 'counter-reuse'] as const
+export const KEY_PROTECTIONS = ['hardware', 'software', 'unknown'] as const
+export const LAYERS = ['boot', 'secure', 'kernel', 'system', 'app'] as const
+
+export const CONTENT_TYPES = [
+  'application/x-minidump', 'application/x-elf-core', 'application/x-esp-coredump', 'application/x-zephyr-coredump',
+  'application/vnd.overrun.mcu+cbor', 'application/vnd.overrun.crash-storm+cbor', 'application/vnd.overrun.js-stack+json', 'text/plain',
+] as const
+
+/** The claims of wire-format.md, decoded; a claim that was not made is absent, never a default. */
+export const claimsSchema = z.object({
+  bootcount: count.optional(),
+  seq: count.optional(),
+  size: count.optional(),
+  uptimeSeconds: count.optional(),
+  /** Seconds since the epoch, as the device claims. */
+  iat: z.number().optional(),
+  hwmodel: z.string().optional(),
+  swname: z.string().optional(),
+  swversion: z.string().optional(),
+  dbgstat: count.optional(),
+  /** Lower-case hex. */
+  buildId: z.string().optional(),
+  encoding: z.enum(['gzip', 'zstd']).optional(),
+  resetReason: z.string().optional(),
+  compartment: z.string().optional(),
+  layer: z.enum(LAYERS).optional(),
+  svn: count.optional(),
+  process: z.string().optional(),
+  lastInputAgeMs: count.optional(),
+  /** Dotted IPv4, RFC 5952 IPv6, or `h:` and the hex of a salted hash. */
+  peer: z.string().optional(),
+  listenerPort: count.optional(),
+  /** Lower-case hex of the fingerprint claim. */
+  fingerprint: z.string().optional(),
+})
+export type Claims = z.infer<typeof claimsSchema>
+
+const acceptedCrashSchema = z.object({
+  v: z.literal(1),
+  /** 32 hex digits, wire-format.md "Freshness without a clock". */
+  id: z.string().regex(/^[0-9a-f]{32}$/),
+  fleet: z.string(),
+  /** Server receive time, ms since the epoch: the authority. */
+  receivedAt: count,
+  /** iat clamped to [this device key's previous event, receivedAt], else receivedAt; ms. Decided here, so a re-read of the log decides the same. */
+  eventTime: count,
+  authLevel: z.enum(AUTH_LEVELS),
+  standing: z.enum(STANDINGS),
+  /** What people and detectors count: from the chain by the fleet's policy; for unsigned reports `source:` and a hash. */
+  deviceId: z.string(),
+  /** SHA-256 of the leaf's SubjectPublicKeyInfo, hex: the replay domain. Absent without a manifest. */
+  deviceKeyId: z.string().optional(),
+  /** Subject of the leaf's issuer, RFC 4514. */
+  issuer: z.string().optional(),
+  /** SHA-256 of the anchor certificate, hex. */
+  anchor: z.string().optional(),
+  keyProtection: z.enum(KEY_PROTECTIONS),
+  /** Marks that people should see beside the crash, such as `certificate-expired`. */
+  flags: z.array(z.string()),
+  /** Network the report came from: the /24 or /48 of the peer address. */
+  source: z.string(),
+  contentType: z.enum(CONTENT_TYPES),
+  /** SHA-256 of the dump as transmitted, hex. */
+  digest: z.string(),
+  /** Bytes of the dump as transmitted. */
+  size: count,
+  claims: claimsSchema,
+  /** Unsigned annotations of a multipart upload; at most 64 of 256 characters each. */
+  annotations: z.record(z.string(), z.string()),
+  /** The COSE_Sign1 item, byte for byte. */
+  manifest: bytes.optional(),
+  dump: z.union([z.object({ bytes }), z.object({ blob: z.string() })]),
+})
+export type AcceptedCrash = z.infer<typeof acceptedCrashSchema>
+
+export const encodeAcceptedCrash = (crash: AcceptedCrash): Uint8Array => encode(withoutUndefined(crash))
+
+/** Unknown at the edge, exact inside: a message that is not an AcceptedCrash is a dead letter with this reason. */
+export function decodeAcceptedCrash(message: Uint8Array): { crash: AcceptedCrash } | { slug: 'message-undecodable' | 'message-invalid'; reason: string } {
+  let value: unknown
+  try {
+    value = decode(message)
+  } catch (error) {
+    return { slug: 'message-undecodable', reason: `log message: not CBOR: ${error instanceof Error ? error.message : String(error)}` }
+  }
+  const parsed = acceptedCrashSchema.safeParse(value)
+  if (parsed.success) return { crash: parsed.data }
+  const issue = parsed.error.issues[0]
+  return { slug: 'message-invalid', reason: `log message: ${issue?.path.join('.') || 'value'}: ${issue?.message}` }
+}
+
+/** CBOR has `undefined` and JSON has not: an absent field is left out, at every level. */
+function withoutUndefined(value: unknown): unknown {
+  if (value === null || typeof value !== 'object' || value instanceof Uint8Array) return value
+  if (Array.isArray(value)) return value.map(withoutUndefined)
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined).map(([k, v]) => [k, withoutUndefined(v)]))
+}

@@ -1,0 +1,43 @@
+/**
+ * Where symbols come from. A missing, corrupt or mismatched symbol file is a status on the module, never a failure.
+ * `find` is asked once per module and dump; the implementation prepares and caches.
+ */
+export interface ModuleIdentity {
+  debugFile: string | null
+  /** Breakpad's form: 32 upper-case hex digits and the age. */
+  debugId: string | null
+  codeId: string | null
+}
+
+export const SYMBOL_STATUSES = ['found', 'missing', 'corrupt', 'mismatched', 'no-id'] as const
+export type SymbolStatus = (typeof SYMBOL_STATUSES)[number]
+
+export type SymbolLookup = { status: 'found'; symbols: ModuleSymbols } | { status: Exclude<SymbolStatus, 'found'>; reason: string }
+
+export interface SymbolSource {
+  find(module: ModuleIdentity): Promise<SymbolLookup>
+}
+
+/** All offsets are from the module's load base, unsigned, below 2^53. */
+export interface ModuleSymbols {
+  /** The innermost function that holds `offset`, with its inline calls; null where nothing covers it. */
+  lookup(offset: number): SymbolHit | null
+  /** The call-frame rules in force at `offset`; null where there are none. */
+  cfi(offset: number): CfiRules | null
+}
+
+export interface SymbolHit {
+  /** As the symbol file has it; demangling is for the reader. */
+  function: string
+  /** Offset of the function's first byte. */
+  functionOffset: number
+  file: string | null
+  line: number | null
+  /** Outermost last: what the peers list as inlines of the frame. */
+  inlines: { function: string; file: string | null; line: number | null }[]
+  /** A PUBLIC name or symbol-table entry without a size: it may be any function after it. */
+  approximate: boolean
+}
+
+/** Register -> Breakpad postfix expression; `.cfa` and `.ra` included. */
+export type CfiRules = ReadonlyMap<string, string>
