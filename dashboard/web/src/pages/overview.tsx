@@ -1,0 +1,63 @@
+import { Link } from '@tanstack/react-router'
+import type { Overview } from '../../../api/contract.ts'
+import { useApi } from '../api.ts'
+import { Empty, Loaded, Page } from '../parts/basics.tsx'
+import { TimeSeries } from '../parts/charts.tsx'
+import { AlertTable } from './campaigns.tsx'
+import { BucketTable } from './buckets.tsx'
+import { count, EVIDENCE, when } from '../words.ts'
+
+/** What changed since yesterday: is it new, is it growing, is it an attack. */
+export function OverviewPage() {
+  const overview = useApi<Overview>('/overview')
+  return <Loaded answer={overview}>{(data) => <Content data={data} />}</Loaded>
+}
+
+function Content({ data }: { data: Overview }) {
+  return (
+    <Page title="Overview" sub={<>Last 24 h against the 24 h before · as of {when(data.as_of)} UTC</>}>
+      {data.top_alerts.length > 0 && (
+        <section className="panel attack" aria-label="Open alerts">
+          <h2>{data.open_alerts === 1 ? 'One alert is open' : `${data.open_alerts} alerts are open`}</h2>
+          <AlertTable alerts={data.top_alerts} now={data.as_of} />
+        </section>
+      )}
+      <div className="tiles">
+        <Tile label="crashes" change={data.crashes} />
+        <Tile label="devices that crashed" change={data.devices} />
+        <Tile label="new buckets" change={data.new_buckets} />
+        <Tile label="dead letters" change={data.dead_letters} />
+        <div className="tile">
+          <div className="value">{count(data.unsymbolicated.crashes)}</div>
+          <div className="label"><Link to="/symbols">wait for symbols</Link></div>
+          <div className="delta">{count(data.unsymbolicated.modules)} modules</div>
+        </div>
+      </div>
+      <div className="grid2">
+        <section className="panel">
+          <h2>Crashes and devices per hour</h2>
+          <TimeSeries from={data.series.from} stepSeconds={data.series.step_seconds} unit="in an hour" lines={[{ name: 'Crashes', values: data.series.crashes, color: 's2', bars: true }, { name: 'Distinct devices', values: data.series.devices, color: 's1' }]} />
+        </section>
+        <section className="panel">
+          <h2>Evidence in the last 24 h</h2>
+          <table>
+            <thead><tr><th>Class</th><th>Meaning</th><th className="right">Crashes</th></tr></thead>
+            <tbody>{EVIDENCE.map((evidence, level) => <tr key={evidence.name}><td>{evidence.name}</td><td>{evidence.words}</td><td className="right">{count(data.by_evidence[level] ?? 0)}</td></tr>).toReversed()}</tbody>
+          </table>
+        </section>
+      </div>
+      <section className="panel">
+        <h2>Newest buckets</h2>
+        {data.newest_buckets.length === 0 ? <Empty command="npm run overrun -- send crash.dmp --device DEVICE_FOLDER">No crash has arrived yet. Send the first one:</Empty> : <BucketTable buckets={data.newest_buckets} now={data.as_of} />}
+      </section>
+    </Page>
+  )
+}
+
+const Tile = ({ label, change }: { label: string; change: { now: number; before: number } }) => (
+  <div className="tile">
+    <div className="value">{count(change.now)}</div>
+    <div className="label">{label}</div>
+    <div className="delta">{change.before === change.now ? 'as many as before' : `${count(change.before)} before`}</div>
+  </div>
+)

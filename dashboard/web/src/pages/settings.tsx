@@ -1,0 +1,99 @@
+import { useQueryClient } from '@tanstack/react-query'
+import { useState, type FormEvent } from 'react'
+import type { DeadLettersPage, EventsPage, Fleet, Whoami } from '../../../api/contract.ts'
+import { ApiError, call, useApi } from '../api.ts'
+import { Badge, Command, Empty, Loaded, Page } from '../parts/basics.tsx'
+import { short, when } from '../words.ts'
+
+export function SettingsPage() {
+  const whoami = useApi<Whoami>('/whoami')
+  return (
+    <Page title="Settings">
+      <Loaded answer={whoami}>{(who) => <FleetSettings name={who.fleet} />}</Loaded>
+      <DeadLetters />
+      <Audit />
+    </Page>
+  )
+}
+
+function FleetSettings({ name }: { name: string }) {
+  const answer = useApi<Fleet>(`/fleets/${encodeURIComponent(name)}`)
+  return (
+    <Loaded answer={answer}>
+      {(fleet) => (
+        <>
+          <section className="panel scroll">
+            <h2>Anchors of fleet {fleet.fleet}</h2>
+            {fleet.anchors.length === 0 ? <Empty>No device can prove itself yet: add the certificate of the CA that signs your devices’ certificates.</Empty> : (
+              <table>
+                <thead><tr><th>Subject</th><th>Key</th><th>Device keys kept in</th><th>Valid until</th><th>SHA-256</th></tr></thead>
+                <tbody>{fleet.anchors.map((anchor) => <tr key={anchor.sha256}><td className="wrap-anywhere">{anchor.subject}</td><td>{anchor.algorithm}</td><td>{anchor.key_protection}</td><td>{when(anchor.not_after)}</td><td><code title={anchor.sha256}>{short(anchor.sha256)}</code></td></tr>)}</tbody>
+              </table>
+            )}
+            <Command text="npm run overrun -- fleet add-anchor ca.pem --key-protection hardware" />
+          </section>
+          <NetFacing key={JSON.stringify(fleet.settings)} fleet={fleet} />
+        </>
+      )}
+    </Loaded>
+  )
+}
+
+function NetFacing({ fleet }: { fleet: Fleet }) {
+  const client = useQueryClient()
+  const [said, setSaid] = useState<string | null>(null)
+  const submit = async (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault()
+    const names = String(new FormData(event.currentTarget).get('names') ?? '').split(',').map((name) => name.trim()).filter((name) => name !== '')
+    try {
+      await call(`/fleets/${encodeURIComponent(fleet.fleet)}/settings`, { method: 'POST', body: { ...fleet.settings, net_facing: names } })
+      setSaid('Saved.')
+      await client.invalidateQueries()
+    } catch (error) {
+      setSaid(error instanceof ApiError ? error.problem.title : 'The dashboard does not answer.')
+    }
+  }
+  return (
+    <section className="panel">
+      <h2>Compartments that face the network</h2>
+      <p className="muted">A caught corruption in one of these weighs more: fewer devices are enough for an alert.</p>
+      <form className="filters" onSubmit={(event) => void submit(event)}>
+        <input name="names" aria-label="Compartments, separated by commas" defaultValue={(fleet.settings.net_facing ?? []).join(', ')} placeholder="httpd, mqtt" />
+        <button className="action" type="submit">Save</button>
+        {said !== null && <span role="status">{said}</span>}
+      </form>
+    </section>
+  )
+}
+
+function DeadLetters() {
+  const answer = useApi<DeadLettersPage>('/dead-letters?limit=20')
+  return (
+    <section className="panel scroll">
+      <h2>Dead letters</h2>
+      <Loaded answer={answer}>
+        {(data) => data.items.length === 0 ? <p className="muted">None: every accepted report became a crash.</p> : (
+          <table><thead><tr><th>When (UTC)</th><th>Stage</th><th>Reason</th><th>Position</th></tr></thead>
+            <tbody>{data.items.map((letter) => <tr key={`${letter.partition}/${letter.offset}`}><td className="nowrap">{when(letter.at)}</td><td>{letter.stage}</td><td className="wrap-anywhere"><code>{letter.slug}</code> {letter.reason}</td><td className="mono">{letter.topic}/{letter.partition}/{letter.offset}</td></tr>)}</tbody>
+          </table>
+        )}
+      </Loaded>
+    </section>
+  )
+}
+
+function Audit() {
+  const answer = useApi<EventsPage>('/events?limit=50')
+  return (
+    <section className="panel scroll">
+      <h2>Audit log</h2>
+      <Loaded answer={answer}>
+        {(data) => data.items.length === 0 ? <p className="muted">Nothing has been changed yet.</p> : (
+          <table><thead><tr><th>When (UTC)</th><th>Who</th><th>What</th><th>Subject</th><th>Chain</th></tr></thead>
+            <tbody>{data.items.map((event) => <tr key={event.hash}><td className="nowrap">{when(event.at)}</td><td>{event.actor}</td><td>{event.kind}</td><td className="wrap-anywhere">{event.subject}</td><td><Badge tone={event.intact ? 'ok' : 'crit'}>{event.intact ? 'intact' : 'broken'}</Badge></td></tr>)}</tbody>
+          </table>
+        )}
+      </Loaded>
+    </section>
+  )
+}

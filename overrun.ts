@@ -1,0 +1,27 @@
+#!/usr/bin/env node
+/** The one door: each command is one file in the folder that it belongs to. */
+import { Command } from 'commander'
+import { registerStart } from './dashboard/cli/start.ts'
+import { registerDemo } from './dashboard/cli/demo.ts'
+import { registerAddAnchor } from './dashboard/cli/add-anchor.ts'
+import { registerFleetInit } from './ingest/device/fleet-init.ts'
+import { registerSend } from './ingest/device/send.ts'
+import { registerExplain } from './symbolicate/explain.ts'
+import { registerSymbols } from './symbolicate/symbols/commands.ts'
+
+const program = new Command('overrun')
+  .description('Signed crash telemetry for device fleets that notices attackers')
+  .version('0.1.0')
+  .showHelpAfterError('(see --help)')
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+
+registerDemo(program)
+registerStart(program)
+registerSend(program)
+registerExplain(program)
+registerSymbols(program)
+const fleet = program.command('fleet').description('Certificates and anchors of a fleet')
+registerFleetInit(fleet)
+registerAddAnchor(fleet)
+
+await program.parseAsync()
