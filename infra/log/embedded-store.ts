@@ -1,0 +1,111 @@
+import { join } from 'node:path'
+import { open, type Key, type RootDatabase } from 'lmdb'
+import { messageOf } from '../service/errors.ts'
+import { encodeEntry, placeOf, type EntryContent } from './entry.ts'
+import { logBroken } from './outcome.ts'
+
+/**
+ * What the embedded log keeps in lmdb, one key space of four kinds of rows:
+ *
+ *   ['entry', topic, partition, offset]     one encoded entry
+ *   ['partition', topic, partition]         { first, next, bytes }: moved in the same transaction as the entries
+ *   ['topic', topic]                        { partitions }: fixed when the topic is made
+ *   ['group', topic, group, partition]      { offset }: only stats() reads it, so it isn't waited for
+ *
+ * `overlappingSync: false` is lmdb's own order: data pages, sync, meta page, sync. A resolved commit is a durable one and
+ * a failed sync is a failed commit; lmdb-js's default resolves earlier and leaves `flushed` pending when the sync fails.
+ */
+export interface Extent {
+  /** Oldest offset that is still kept. */
+  first: number
+  /** The offset that the next entry gets; never goes back, also when everything was removed. */
+  next: number
+  /** Stored bytes of the entries in [first, next). */
+  bytes: number
+}
+
+export interface StoreChange {
+  topic: string
+  partition: number
+  appended: readonly { offset: number; stored: Buffer }[]
+  removed: readonly number[]
+  extent: Extent
+}
+
+export type Store = ReturnType<typeof openStore>
+
+export function openStore(directory: string) {
+  const db: RootDatabase<Buffer, Key> = open({ path: join(directory, 'entries'), encoding: 'binary', overlappingSync: false })
+
+  return {
+    /** All or nothing; resolves when it is on the disk. */
+    write(changes: readonly StoreChange[]): Promise<void> {
+      return durable(db.batch(() => {
+        for (const { topic, partition, appended, removed, extent } of changes) {
+          for (const { offset, stored } of appended) db.put(['entry', topic, partition, offset], stored)
+          for (const offset of removed) db.remove(['entry', topic, partition, offset])
+          db.put(['partition', topic, partition], json(extent))
+        }
+      }))
+    },
+
+    /** A synced write of nothing: rejects when the disk takes no more. */
+    probe: (): Promise<void> => durable(db.put(['probe'], json(Date.now()))),
+
+    stored: (topic: string, partition: number, offset: number): Buffer | undefined =>
+      reading(() => db.get(['entry', topic, partition, offset])),
+
+    /** In the order of offsets, [from, to); stops when `visit` returns false. */
+    scan(topic: string, partition: number, from: number, to: number, visit: (offset: number, stored: Buffer) => boolean): void {
+      reading(() => {
+        const range = db.getRange({ start: ['entry', topic, partition, from], end: ['entry', topic, partition, to] })
+        for (const { key, value } of range) if (!visit((key as [string, string, number, number])[3], value)) break
+      })
+    },
+
+    partitionsOf: (topic: string): number | undefined => parsed<{ partitions: number }>(db.get(['topic', topic]))?.partitions,
+    async makeTopic(topic: string, partitions: number): Promise<void> {
+      await durable(db.put(['topic', topic], json({ partitions })))
+    },
+    extentOf: (topic: string, partition: number): Extent =>
+      parsed<Extent>(db.get(['partition', topic, partition])) ?? { first: 0, next: 0, bytes: 0 },
+
+    groupOffset: (topic: string, group: string, partition: number): number | undefined =>
+      parsed<{ offset: number }>(db.get(['group', topic, group, partition]))?.offset,
+    setGroupOffset: (topic: string, group: string, partition: number, offset: number): Promise<void> =>
+      durable(db.put(['group', topic, group, partition], json({ offset }))),
+
+    close: (): Promise<void> => db.close(),
+  }
+}
+
+export const storedEntry = (topic: string, partition: number, offset: number, content: EntryContent): { offset: number; stored: Buffer } =>
+  ({ offset, stored: encodeEntry(placeOf(topic, partition, offset), content) })
+
+const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value))
+const parsed = <T>(stored: Buffer | undefined): T | undefined => (stored ? (JSON.parse(stored.toString()) as T) : undefined)
+
+async function durable(commit: Promise<boolean>): Promise<void> {
+  try {
+    await commit
+  } catch (error) {
+    const cause = await commitError(error)
+    const reason = messageOf(cause)
+    const full = /no space|too large|MAP_FULL|quota/i.test(reason)
+    throw logBroken(full ? 'log-disk-full' : 'log-write-failed', `log: nothing was written: ${reason}`, cause)
+  }
+}
+
+/** lmdb-js rejects with 'Commit failed' and hands the reason over as a promise that rejects: unawaited it ends the process. */
+async function commitError(error: unknown): Promise<unknown> {
+  if (!(error instanceof Error && 'commitError' in error && error.commitError instanceof Promise)) return error
+  return error.commitError.then(() => error, (reason: unknown) => reason)
+}
+
+function reading<T>(read: () => T): T {
+  try {
+    return read()
+  } catch (cause) {
+    throw logBroken('log-read-failed', `log: the index of the log is damaged: ${messageOf(cause)}`, cause)
+  }
+}
