@@ -1,0 +1,52 @@
+import { z } from 'zod'
+
+/**
+ * Every setting of ingest, with its default. Sizes in bytes, times in milliseconds, rates per minute.
+ * The quotas suit devices that crash now and then and tell about it; a fleet that batches behind one gateway raises
+ * the source's, a load test raises all of them.
+ */
+const port = z.int().min(0).max(65_535)
+const bytes = z.int().positive()
+const ms = z.int().positive()
+const rate = z.number().positive()
+
+export const limitsSchema = z.object({
+  manifestBytes: bytes.default(8 * 1024).describe('Largest manifest'),
+  dumpBytes: bytes.default(32 * 1024 * 1024).describe('Largest dump in one request'),
+  inlineBytes: bytes.default(256 * 1024).describe('Largest dump that rides in the log message; larger ones go to the blob store first'),
+  inflatedBytes: bytes.default(64 * 1024 * 1024).describe('Most bytes that the gzip body of a multipart upload may inflate to'),
+  bytesInFlight: bytes.default(128 * 1024 * 1024).describe('Bytes of dumps held in memory at once; above it new ones get 503'),
+  connections: z.int().positive().default(10_000).describe('Most open connections'),
+  headersMs: ms.default(15_000).describe('Time for a request line and its headers'),
+  manifestMs: ms.default(10_000).describe('Time for the whole manifest, once the headers are there'),
+  idleMs: ms.default(15_000).describe('Longest silence inside a body'),
+  bytesPerSecond: bytes.default(1024).describe('Slowest average at which a dump may trickle in'),
+  lingerBytes: bytes.default(1024 * 1024).describe('Bytes of an unwanted body that are read and dropped, so that its sender gets to see the answer'),
+  lingerMs: ms.default(2_000).describe('Time for the same'),
+})
+
+export const quotasSchema = z.object({
+  devicePerMinute: rate.default(30).describe('Reports of one device, sustained; charged only after its signature is good'),
+  deviceBurst: rate.default(120).describe('Reports of one device at once'),
+  sourceFailuresPerMinute: rate.default(60).describe('Refused requests of one network (/24 or /48), sustained'),
+  sourceFailureBurst: rate.default(300).describe('Refused requests of one network at once; beyond it the network gets 429'),
+  uploadsPerMinute: rate.default(60).describe('Unsigned uploads of one network, sustained'),
+  uploadBurst: rate.default(300).describe('Unsigned uploads of one network at once'),
+  tracked: z.int().positive().default(100_000).describe('Devices and networks remembered; the least recently seen are forgotten first'),
+})
+
+export const ingestSettingsSchema = z.object({
+  host: z.string().default('127.0.0.1').describe('Address that devices reach'),
+  port: port.default(8080).describe('Port that devices reach; 0 is any free one'),
+  opsHost: z.string().default('127.0.0.1').describe('Address of /livez, /readyz and /metrics'),
+  opsPort: port.default(0).describe('Port of the same; 0 is any free one'),
+  appendMs: ms.default(10_000).describe('Deadline of the log; past it the device gets 503 and sends again'),
+  retryAfterSeconds: z.int().positive().default(5).describe('Retry-After of a 503'),
+  registryIntervalMs: ms.default(2_000).describe('How often anchors, fleet settings and device states are read again'),
+  limits: limitsSchema.prefault({}),
+  quotas: quotasSchema.prefault({}),
+})
+
+export type IngestSettings = z.infer<typeof ingestSettingsSchema>
+export type Limits = IngestSettings['limits']
+export type Quotas = IngestSettings['quotas']

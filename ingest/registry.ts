@@ -1,0 +1,229 @@
+import { X509Certificate, createHash } from 'node:crypto'
+import { mkdir, open, readFile, rename } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { z } from 'zod'
+import type { Clock } from '../infra/service/clock.ts'
+import { messageOf } from '../infra/service/errors.ts'
+import type { Logger } from '../infra/service/logger.ts'
+import type { Anchor, ChainPolicy } from './chain.ts'
+import { KEY_PROTECTIONS } from './contract.ts'
+import type { AnchorSource, DeviceStatus } from './verify.ts'
+
+/**
+ * Fleets, their anchors and settings, and the state of devices, as one immutable snapshot that is replaced whole.
+ *
+ * Promise: ingest works while the place that this is read from (ClickHouse) is away. The last good snapshot lies on
+ * disk, written beside and renamed, and is what a restart begins with. A change is in effect within `intervalMs`, or at
+ * once after refresh(). Until a first snapshot was there, by either way, `known()` is false and nobody may be refused
+ * for being unknown: a device throws its dump away when it is told 401.
+ */
+export const DEVICE_STATES = ['active', 'disabled', 'revoked', 'pending'] as const
+
+/** TLS client authentication, and the TCG DICE key purposes attestInit and attestLoc (TCG DICE Attestation Architecture 1.2). */
+export const DEFAULT_EKU = ['1.3.6.1.5.5.7.3.2', '2.23.133.5.4.100.8', '2.23.133.5.4.100.9'] as const
+
+const DAY = 24 * 60 * 60 * 1000
+
+/** A fleet's name is in keys and paths of ours, so it is short and plain. */
+export const fleetName = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/)
+
+export const fleetSettingsSchema = z.object({
+  /** Compartments that face the network, for the strata of detection. */
+  net_facing: z.array(z.string()).default([]),
+  /** Whether unsigned multipart uploads are taken, and under which keys. A key is in every shipped client: it is no secret. */
+  project_key_uploads: z.boolean().default(false),
+  project_keys: z.array(z.string().min(8).max(128)).default([]),
+  /** How long after its end a leaf certificate is still accepted, and flagged; 0 refuses. */
+  expired_leaf_days: z.number().min(0).max(3650).default(30),
+  /** Extended key usages (OIDs) that a leaf must have one of, or 'any'. */
+  eku: z.union([z.literal('any'), z.array(z.string().regex(/^\d+(\.\d+)+$/)).min(1)]).default([...DEFAULT_EKU]),
+})
+export type FleetSettings = z.infer<typeof fleetSettingsSchema>
+
+const anchorSchema = z.object({
+  pem: z.string().max(16_384),
+  key_protection: z.enum(KEY_PROTECTIONS).default('unknown'),
+  scope: z.string().max(64).optional(),
+})
+
+export const snapshotSchema = z.object({
+  v: z.literal(1),
+  fleets: z.record(fleetName, z.object({
+    settings: fleetSettingsSchema,
+    /** By the SHA-256 of the certificate, hex. */
+    anchors: z.record(z.string(), anchorSchema),
+    devices: z.record(z.string(), z.object({ status: z.enum(DEVICE_STATES), reason: z.string().default('') })),
+  })),
+})
+export type RegistrySnapshot = z.infer<typeof snapshotSchema>
+export type FleetRecord = RegistrySnapshot['fleets'][string]
+
+export interface Registry extends AnchorSource {
+  /** Whether there has ever been a snapshot. */
+  known(): boolean
+  /** When the source was last read (`clock`), or null while only the copy on disk was. */
+  readAt(): number | null
+  /** The fleet that takes unsigned uploads under this key, or null. */
+  fleetOfProjectKey(key: string): string | null
+  /** Reads the source now; rejects when it is away, and the snapshot in use stays. */
+  refresh(): Promise<void>
+  start(): Promise<void>
+  stop(): Promise<void>
+}
+
+export interface RegistryOptions {
+  snapshotFile: string
+  /** Absent: the file alone is the source, read again on refresh(). */
+  load?: () => Promise<RegistrySnapshot>
+  clock: Clock
+  logger: Logger
+  intervalMs: number
+}
+
+export function createRegistry({ snapshotFile, load, clock, logger, intervalMs }: RegistryOptions): Registry {
+  let view = viewOf({ v: 1, fleets: {} }, logger)
+  let text = ''
+  let known = false
+  let readAt: number | null = null
+  let timer: NodeJS.Timeout | undefined
+  let refreshing: Promise<void> | null = null
+  let away = false
+
+  function use(snapshot: RegistrySnapshot, json: string): void {
+    if (json !== text) view = viewOf(snapshot, logger)
+    text = json
+    known = true
+  }
+
+  async function readDisk(): Promise<void> {
+    const json = await readFile(snapshotFile, 'utf8').catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return null
+      throw error
+    })
+    if (json === null) return
+    const snapshot = snapshotSchema.safeParse(parseJson(json))
+    if (snapshot.success) use(snapshot.data, JSON.stringify(snapshot.data))
+    else logger.error({ slug: 'registry-snapshot-invalid', file: snapshotFile, reason: snapshot.error.issues[0]?.message }, 'snapshot on disk ignored')
+  }
+
+  async function readSource(): Promise<void> {
+    if (!load) return readDisk()
+    const snapshot = snapshotSchema.parse(await load())
+    const json = JSON.stringify(snapshot)
+    if (json !== text || !known) await writeDurably(snapshotFile, json)
+    use(snapshot, json)
+    readAt = clock.now()
+  }
+
+  /** One read at a time; a refresh() that comes while one runs wants what is newer, so it reads again. */
+  async function refresh(): Promise<void> {
+    while (refreshing) await refreshing.catch(() => {})
+    refreshing = readSource()
+    try {
+      await refreshing
+    } finally {
+      refreshing = null
+    }
+  }
+
+  async function poll(): Promise<void> {
+    try {
+      await refresh()
+      if (away) logger.info({ slug: 'registry-back' }, 'registry source is back')
+      away = false
+    } catch (error) {
+      if (!away) logger.warn({ slug: 'registry-away', reason: messageOf(error) }, 'registry source cannot be read; the last snapshot stays in use')
+      away = true
+    }
+  }
+
+  function pollLater(): void {
+    timer = setTimeout(() => void poll().then(() => { if (timer) pollLater() }), intervalMs)
+    timer.unref()
+  }
+
+  return {
+    anchors: () => view.anchors,
+    policy: (fleet) => view.policies.get(fleet) ?? DEFAULT_POLICY,
+    deviceStatus: (fleet, deviceId) => view.devices.get(fleet)?.get(deviceId) ?? 'unknown',
+    fleetOfProjectKey: (key) => view.projectKeys.get(key) ?? null,
+    known: () => known,
+    readAt: () => readAt,
+    refresh,
+    async start() {
+      await readDisk()
+      await poll()
+      pollLater()
+    },
+    async stop() {
+      clearTimeout(timer)
+      timer = undefined
+      await refreshing?.catch(() => {})
+    },
+  }
+}
+
+interface View {
+  anchors: readonly Anchor[]
+  policies: ReadonlyMap<string, ChainPolicy>
+  devices: ReadonlyMap<string, ReadonlyMap<string, DeviceStatus>>
+  projectKeys: ReadonlyMap<string, string>
+}
+
+const DEFAULT_POLICY = policyOf(fleetSettingsSchema.parse({}))
+
+function policyOf(settings: FleetSettings): ChainPolicy {
+  return { expiredLeafMs: settings.expired_leaf_days * DAY, eku: settings.eku }
+}
+
+function viewOf(snapshot: RegistrySnapshot, logger: Logger): View {
+  const fleets = Object.entries(snapshot.fleets)
+  return {
+    anchors: fleets.flatMap(([fleet, { anchors }]) => Object.entries(anchors).flatMap(([sha256, anchor]) => readAnchor(fleet, sha256, anchor, logger))),
+    policies: new Map(fleets.map(([fleet, { settings }]) => [fleet, policyOf(settings)])),
+    devices: new Map(fleets.map(([fleet, { devices }]) => [fleet, new Map(Object.entries(devices).map(([id, { status }]) => [id, status]))])),
+    projectKeys: new Map(fleets.flatMap(([fleet, { settings }]) =>
+      (settings.project_key_uploads ? settings.project_keys.map((key): [string, string] => [key, fleet]) : []))),
+  }
+}
+
+/** An anchor that can't be read is left out, loudly: the others still hold. */
+function readAnchor(fleet: string, sha256: string, anchor: FleetRecord['anchors'][string], logger: Logger): Anchor[] {
+  try {
+    const der = new X509Certificate(anchor.pem).raw
+    const actual = createHash('sha256').update(der).digest('hex')
+    if (actual !== sha256) throw new Error(`its SHA-256 is ${actual}`)
+    return [{ der, sha256, keyProtection: anchor.key_protection, fleet, ...(anchor.scope === undefined ? {} : { scope: anchor.scope }) }]
+  } catch (error) {
+    logger.error({ slug: 'anchor-unreadable', fleet, anchor: sha256, reason: messageOf(error) }, 'anchor left out')
+    return []
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** Written beside, synced, renamed, and the folder synced: a reader after a kill sees the old file or the new one, whole. */
+async function writeDurably(file: string, text: string): Promise<void> {
+  await mkdir(dirname(file), { recursive: true })
+  const beside = `${file}.new`
+  const handle = await open(beside, 'w', 0o600)
+  try {
+    await handle.writeFile(text)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+  await rename(beside, file)
+  const folder = await open(dirname(file), 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}

@@ -1,0 +1,79 @@
+import { isIPv4, isIPv6 } from 'node:net'
+import { LRUCache } from 'lru-cache'
+import type { Quotas } from './config.ts'
+
+/**
+ * Who may still send. A device's quota is charged only after its signature is good, or whoever holds a victim's
+ * certificate (it is public) could use it up and silence the victim. What fails is charged to the network that sent it.
+ *
+ * Token buckets on the machine's monotonic time: a quota is about this machine's load, not about the story's clock.
+ * The maps are bounded; forgetting the least recently seen bucket forgives at most one burst.
+ */
+export interface Throttle {
+  /** Seconds until this device may send again, 0 when it may now (and is charged one report). */
+  device(fleet: string, deviceId: string): number
+  /** Seconds until this network may try again; charges nothing. */
+  source(source: string): number
+  /** Charges one refused request to its network. */
+  failed(source: string): void
+  /** Seconds until this network may upload unsigned reports again, 0 when it may now (and is charged one). */
+  upload(source: string): number
+}
+
+export function createThrottle(quotas: Quotas, now: () => number = () => performance.now()): Throttle {
+  const devices = createBuckets(quotas.deviceBurst, quotas.devicePerMinute, quotas.tracked, now)
+  const failures = createBuckets(quotas.sourceFailureBurst, quotas.sourceFailuresPerMinute, quotas.tracked, now)
+  const uploads = createBuckets(quotas.uploadBurst, quotas.uploadsPerMinute, quotas.tracked, now)
+  return {
+    device: (fleet, deviceId) => devices.take(`${fleet}\0${deviceId}`),
+    source: (source) => failures.wait(source),
+    failed: (source) => { failures.take(source) },
+    upload: (source) => uploads.take(source),
+  }
+}
+
+interface Bucket { tokens: number; at: number }
+
+function createBuckets(capacity: number, perMinute: number, tracked: number, now: () => number) {
+  const buckets = new LRUCache<string, Bucket>({ max: tracked })
+  const perMs = perMinute / 60_000
+
+  const filled = (key: string): Bucket => {
+    const at = now()
+    const bucket = buckets.get(key) ?? { tokens: capacity, at }
+    bucket.tokens = Math.min(capacity, bucket.tokens + (at - bucket.at) * perMs)
+    bucket.at = at
+    return bucket
+  }
+  const secondsUntilOne = (bucket: Bucket) => (bucket.tokens >= 1 ? 0 : Math.max(1, Math.ceil((1 - bucket.tokens) / perMs / 1000)))
+
+  return {
+    wait: (key: string) => (buckets.has(key) ? secondsUntilOne(filled(key)) : 0),
+    take(key: string): number {
+      const bucket = filled(key)
+      const seconds = secondsUntilOne(bucket)
+      if (seconds === 0) bucket.tokens -= 1
+      buckets.set(key, bucket)
+      return seconds
+    },
+  }
+}
+
+/** The network that a report came from: what is kept of an address, and what failures are charged to. */
+export function sourceOf(address: string | undefined): string {
+  const plain = address?.replace(/^::ffff:(?=\d+\.)/i, '').replace(/%.*$/, '') ?? ''
+  if (isIPv4(plain)) return `${plain.split('.').slice(0, 3).join('.')}.0/24`
+  if (isIPv6(plain)) return `${expandIPv6(plain).slice(0, 3).join(':')}::/48`
+  return 'unknown'
+}
+
+/** The eight groups, without leading zeros (RFC 4291 2.2); `address` has passed isIPv6. */
+function expandIPv6(address: string): string[] {
+  const [head = '', tail] = address.split('::')
+  const groups = (text: string) => (text === '' ? [] : text.split(':'))
+  const before = groups(head)
+  const after = tail === undefined ? [] : groups(tail)
+  const dotted = address.includes('.') ? 1 : 0
+  const zeros = Array<string>(Math.max(0, 8 - before.length - after.length - dotted)).fill('0')
+  return [...before, ...zeros, ...after].map((group) => group.replace(/^0+(?=.)/, '').toLowerCase())
+}
