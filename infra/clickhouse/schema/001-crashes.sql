@@ -2,7 +2,7 @@
 -- a batch that is read again after a kill writes the same keys, FINAL counts each key once before any merge,
 -- and the materialised views keep only minima, maxima and sets, which repetition cannot move.
 -- A reprocessed crash is the same key with a higher revision; the highest counts.
-CREATE TABLE crashes
+CREATE TABLE IF NOT EXISTS crashes
 (
     fleet             LowCardinality(String),
     event_time        DateTime64(3, 'UTC'),
@@ -90,7 +90,7 @@ ORDER BY (fleet, event_time, id)
 SETTINGS index_granularity = 1024;
 
 -- One crash by its id, and the worker's question "have I written this one already?".
-CREATE TABLE crash_ids
+CREATE TABLE IF NOT EXISTS crash_ids
 (
     id         String,
     fleet      LowCardinality(String),
@@ -99,11 +99,11 @@ CREATE TABLE crash_ids
 ENGINE = ReplacingMergeTree
 ORDER BY (id, fleet, event_time);
 
-CREATE MATERIALIZED VIEW crash_ids_of_crashes TO crash_ids AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS crash_ids_of_crashes TO crash_ids AS
 SELECT id, fleet, event_time FROM crashes;
 
 -- The life of a bucket: never rewritten, only widened.
-CREATE TABLE buckets
+CREATE TABLE IF NOT EXISTS buckets
 (
     fleet      LowCardinality(String),
     bucket     String,
@@ -117,7 +117,7 @@ CREATE TABLE buckets
 ENGINE = AggregatingMergeTree
 ORDER BY (fleet, bucket);
 
-CREATE MATERIALIZED VIEW buckets_of_crashes TO buckets AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS buckets_of_crashes TO buckets AS
 SELECT fleet, bucket, min(event_time) AS first_seen, max(event_time) AS last_seen, max(evidence) AS evidence,
        max(title) AS title, max(signature) AS signature, max(toString(kind)) AS kind
 FROM crashes
@@ -125,7 +125,7 @@ WHERE standing IN ('counted', 'claimed')
 GROUP BY fleet, bucket;
 
 -- Who is alive on which version; heartbeats and inventories will feed it too.
-CREATE TABLE devices
+CREATE TABLE IF NOT EXISTS devices
 (
     fleet      LowCardinality(String),
     device     String,
@@ -139,7 +139,7 @@ CREATE TABLE devices
 ENGINE = AggregatingMergeTree
 ORDER BY (fleet, device, device_key);
 
-CREATE MATERIALIZED VIEW devices_of_crashes TO devices AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS devices_of_crashes TO devices AS
 SELECT fleet, device, device_key, min(event_time) AS first_seen, max(event_time) AS last_seen,
        argMaxState(toString(swversion), event_time) AS swversion, argMaxState(toString(hwmodel), event_time) AS hwmodel,
        argMaxState(toString(auth_level), event_time) AS auth_level
@@ -147,7 +147,7 @@ FROM crashes
 GROUP BY fleet, device, device_key;
 
 -- How far a worker has written; the highest counts. Its row follows the block, never the other way round.
-CREATE TABLE positions
+CREATE TABLE IF NOT EXISTS positions
 (
     topic       String,
     partition   UInt32,
@@ -158,7 +158,7 @@ ENGINE = ReplacingMergeTree(next_offset)
 ORDER BY (topic, partition);
 
 -- What could not become a crash, with its reason and, up to 64 KiB, its bytes; the rest is in the dead-letter topic.
-CREATE TABLE dead_letters
+CREATE TABLE IF NOT EXISTS dead_letters
 (
     topic       LowCardinality(String),
     partition   UInt32,

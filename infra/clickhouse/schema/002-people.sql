@@ -1,6 +1,6 @@
 -- Mutable state is append-only events; the newest event of a subject is its state, and all of them are the audit log.
 -- hash = SHA-256 over prev_hash and the event, so that a removed or altered line breaks the chain.
-CREATE TABLE events
+CREATE TABLE IF NOT EXISTS events
 (
     fleet     LowCardinality(String),
     at        DateTime64(3, 'UTC'),
@@ -16,7 +16,7 @@ ENGINE = ReplacingMergeTree
 ORDER BY (fleet, number);
 
 -- One row per state of an alert; the highest version counts.
-CREATE TABLE alerts
+CREATE TABLE IF NOT EXISTS alerts
 (
     fleet        LowCardinality(String),
     id           String,
@@ -45,7 +45,7 @@ ENGINE = ReplacingMergeTree(version)
 ORDER BY (fleet, id);
 
 -- One row per try to tell somebody.
-CREATE TABLE deliveries
+CREATE TABLE IF NOT EXISTS deliveries
 (
     fleet   LowCardinality(String),
     alert   String,

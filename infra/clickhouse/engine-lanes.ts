@@ -1,0 +1,131 @@
+import { Session } from 'chdb'
+
+/**
+ * chdb with several readers and one writer over one directory.
+ *
+ * Every statement gets a connection of its own (opening one costs about 1 ms): settings and parameters that SET gives a
+ * connection stay on it, so a shared one would hand the next statement somebody else's values. Bound parameters go
+ * through `SET param_x` rather than chdb's own binding, which keeps them in one place for the whole process and so lets
+ * only one bound statement run at a time. A root connection stays open, because the last one to close ends the engine.
+ */
+export interface Statement {
+  sql: string
+  /** As HTTP has them: in ClickHouse's tab-separated escaping. */
+  params: Readonly<Record<string, string>>
+  settings: Readonly<Record<string, string>>
+  database: string
+  /** Used when the statement names no format. */
+  format: string
+  /** Rows for `INSERT INTO table (columns) FORMAT name`. */
+  insert?: { table: string; columns?: string[]; format: 'JSONEachRow' | 'JSONCompactEachRow' | 'TabSeparated' | 'CSV'; rows: Uint8Array }
+}
+
+export interface Outcome { bytes: Uint8Array; readRows: number; readBytes: number; writtenRows: number; writtenBytes: number; elapsedNs: number }
+
+export interface Lanes {
+  /** Waits for a free lane, runs `work` on it, and frees it. */
+  use<T>(lane: 'read' | 'write', work: (run: (statement: Statement) => Promise<Outcome>) => Promise<T>): Promise<T>
+  /** Resolves when nothing runs any more; nothing new is started. */
+  close(): Promise<void>
+}
+
+/** In force for each statement unless it says otherwise. Parallel parsing would cut one insert into several blocks. */
+const baseline = (memoryLimitBytes: number): Record<string, string> => ({
+  max_query_size: String(16 * 1024 * 1024),
+  max_threads: '2',
+  max_insert_threads: '1',
+  max_execution_time: '60',
+  max_memory_usage: String(Math.floor(memoryLimitBytes / 2)),
+  max_bytes_before_external_group_by: String(Math.floor(memoryLimitBytes / 8)),
+  max_bytes_before_external_sort: String(Math.floor(memoryLimitBytes / 8)),
+  max_result_bytes: String(64 * 1024 * 1024),
+  input_format_parallel_parsing: '0',
+  output_format_parallel_formatting: '0',
+})
+
+export function openLanes(options: { directory: string; config: string; readers: number; memoryLimitBytes: number }): Lanes {
+  const root = new Session(options.directory, { connectionArgs: [`--config-file=${options.config}`] })
+  const defaults = baseline(options.memoryLimitBytes)
+  const readers = createGate(options.readers)
+  const writer = createGate(1)
+
+  async function run(statement: Statement): Promise<Outcome> {
+    const session = new Session(options.directory)
+    try {
+      await session.queryAsync(`SET ${assignments({ ...defaults, ...statement.settings }, '')}`)
+      if (Object.keys(statement.params).length > 0) await session.queryAsync(`SET ${assignments(statement.params, 'param_')}`)
+      if (statement.database !== 'default') await session.queryAsync(`USE ${identifier(statement.database)}`)
+      if (statement.insert) {
+        const { rows, ...target } = statement.insert
+        const done = await session.insert({ ...target, values: rows })
+        return {
+          bytes: new Uint8Array(0), readRows: done.rowsSent ?? 0, readBytes: done.bytesSent,
+          writtenRows: done.rowsWritten, writtenBytes: done.bytesWritten, elapsedNs: Math.round(done.elapsed * 1e9),
+        }
+      }
+      const result = await session.queryAsync(statement.sql, { format: statement.format })
+      return {
+        bytes: result.bytes(), readRows: result.rowsRead, readBytes: result.bytesRead,
+        writtenRows: 0, writtenBytes: 0, elapsedNs: Math.round(result.elapsed * 1e9),
+      }
+    } finally {
+      session.close()
+    }
+  }
+
+  return {
+    use: (lane, work) => (lane === 'read' ? readers : writer).hold(() => work(run)),
+    async close() {
+      await Promise.all([readers.shut(), writer.shut()])
+      root.close()
+    },
+  }
+}
+
+/** At most `slots` holders at a time, first come first served. shut() resolves when the last holder has left. */
+function createGate(slots: number) {
+  let free = slots
+  let closed = false
+  const waiting: (() => void)[] = []
+  const idle: (() => void)[] = []
+
+  function leave(): void {
+    const next = waiting.shift()
+    if (next) return next()
+    free++
+    if (free === slots) for (const resolve of idle.splice(0)) resolve()
+  }
+
+  return {
+    async hold<T>(work: () => Promise<T>): Promise<T> {
+      if (closed) throw new Error('Code: 236. DB::Exception: The engine is stopping. (ABORTED)')
+      if (free > 0) free--
+      else await new Promise<void>((resolve) => waiting.push(resolve))
+      try {
+        return await work()
+      } finally {
+        leave()
+      }
+    },
+    async shut(): Promise<void> {
+      closed = true
+      if (free < slots) await new Promise<void>((resolve) => idle.push(resolve))
+    },
+  }
+}
+
+const SETTING_NAME = /^[A-Za-z_][A-Za-z0-9_.]{0,127}$/
+
+function assignments(values: Readonly<Record<string, string>>, prefix: string): string {
+  return Object.entries(values).map(([name, value]) => {
+    if (!SETTING_NAME.test(name)) throw new Error(`Code: 115. DB::Exception: ${JSON.stringify(name)} is not a name of a setting or parameter. (UNKNOWN_SETTING)`)
+    return `${prefix}${name} = ${literal(value)}`
+  }).join(', ')
+}
+
+/** A string literal of ClickHouse's SQL; NUL would end the statement at the C boundary. */
+function literal(value: string): string {
+  return `'${value.replace(/[\\'\0]/g, (char) => (char === '\0' ? '\\0' : `\\${char}`))}'`
+}
+
+const identifier = (name: string): string => `\`${name.replace(/[\\`]/g, (char) => `\\${char}`).replaceAll('\0', '')}\``

@@ -1,0 +1,95 @@
+import { createHash } from 'node:crypto'
+import { readFile, readdir } from 'node:fs/promises'
+import { BrokenWorld } from '../service/errors.ts'
+import type { ClickHouse } from './client.ts'
+
+/**
+ * The schema as numbered files, applied in order, forward only. What was applied is kept with the checksum of its text,
+ * so that an edited file is an error rather than two installations that differ in silence. ClickHouse has no transaction
+ * over DDL: a migration may be cut by a kill and is then run again from its first statement, so each statement must be
+ * repeatable (IF NOT EXISTS, IF EXISTS; a test holds this). A number that this build does not know is left alone: an
+ * older worker may meet a newer schema.
+ */
+const SCHEMA = new URL('./schema/', import.meta.url)
+
+const LEDGER = `
+CREATE TABLE IF NOT EXISTS schema_migrations
+(
+    name       String,
+    checksum   String,
+    applied_at DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree
+ORDER BY name`
+
+export interface Migration { name: string; checksum: string; statements: string[] }
+
+/** Applies what is missing; says what it applied. */
+export async function migrate(clickhouse: ClickHouse, { now, directory = SCHEMA }: { now: number; directory?: URL }): Promise<{ applied: string[] }> {
+  await clickhouse.command({ query: LEDGER })
+  const pending = await pendingOf(clickhouse, directory)
+  for (const migration of pending) {
+    for (const statement of migration.statements) await clickhouse.command({ query: statement })
+    const row = { name: migration.name, checksum: migration.checksum, applied_at: new Date(now).toISOString() }
+    await clickhouse.insert({ table: 'schema_migrations', values: [row], format: 'JSONEachRow' })
+  }
+  return { applied: pending.map(({ name }) => name) }
+}
+
+/** Names of the migrations that this build has and the database has not: for readiness, changes nothing. */
+export async function pendingMigrations(clickhouse: ClickHouse, { directory = SCHEMA }: { directory?: URL } = {}): Promise<string[]> {
+  return (await pendingOf(clickhouse, directory)).map(({ name }) => name)
+}
+
+async function pendingOf(clickhouse: ClickHouse, directory: URL): Promise<Migration[]> {
+  const applied = await appliedChecksums(clickhouse)
+  const migrations = await readMigrations(directory)
+  for (const { name, checksum } of migrations) {
+    const before = applied.get(name)
+    if (before !== undefined && before !== checksum) {
+      throw new BrokenWorld('migration-changed', `schema: ${name} was changed after it was applied here; put the old text back and add a new file`, { retryable: false })
+    }
+  }
+  return migrations.filter(({ name }) => !applied.has(name))
+}
+
+async function appliedChecksums(clickhouse: ClickHouse): Promise<Map<string, string>> {
+  const there = await clickhouse.query({ query: 'EXISTS TABLE schema_migrations', format: 'JSONEachRow' })
+  if ((await there.json<{ result: number }>())[0]?.result !== 1) return new Map()
+  const rows = await clickhouse.query({ query: 'SELECT name, checksum FROM schema_migrations FINAL', format: 'JSONEachRow' })
+  return new Map((await rows.json<{ name: string; checksum: string }>()).map(({ name, checksum }) => [name, checksum]))
+}
+
+export async function readMigrations(directory: URL = SCHEMA): Promise<Migration[]> {
+  const names = (await readdir(directory)).filter((name) => /^\d{3}-[a-z0-9-]+\.sql$/.test(name)).sort()
+  names.forEach((name, index) => {
+    if (Number(name.slice(0, 3)) !== index + 1) throw new BrokenWorld('migration-misnumbered', `schema: ${name} should have number ${index + 1}`, { retryable: false })
+  })
+  return Promise.all(names.map(async (name) => {
+    const text = await readFile(new URL(name, directory), 'utf8')
+    return { name, checksum: createHash('sha256').update(text).digest('hex'), statements: splitStatements(text) }
+  }))
+}
+
+/** Comments, strings, quoted names and here-documents, whole, then the semicolon that is none of them. */
+const TOKEN = /--[^\n]*|#[ !][^\n]*|\/\*[^]*?\*\/|'(?:\\[^]|''|[^'\\])*'|"(?:\\[^]|""|[^"\\])*"|`(?:\\[^]|``|[^`\\])*`|\$(\w*)\$[^]*?\$\1\$|;/g
+const COMMENT = /^(?:--|#[ !]|\/\*)/
+
+/** Cuts at the semicolons that end statements; comments go, since only people read them. */
+export function splitStatements(text: string): string[] {
+  const statements: string[] = []
+  let statement = ''
+  let at = 0
+  for (const match of text.matchAll(TOKEN)) {
+    statement += text.slice(at, match.index)
+    at = match.index + match[0].length
+    if (match[0] === ';') {
+      statements.push(statement)
+      statement = ''
+    } else {
+      statement += COMMENT.test(match[0]) ? ' ' : match[0]
+    }
+  }
+  statements.push(statement + text.slice(at))
+  return statements.map((each) => each.trim()).filter((each) => each !== '')
+}
