@@ -49,7 +49,7 @@ export const OUTCOMES = {
   'claim-unknown': { status: 400, title: 'The manifest has a claim that the profile does not know' },
   'claim-invalid': { status: 400, title: 'A claim has a type or value outside its range' },
   'claim-contradicts-certificate': { status: 400, title: 'A claim contradicts the certificate' },
-  'chain-malformed': { status: 400, title: 'x5chain must be one certificate or an array of two or three, at most 4 KiB together' },
+  'chain-malformed': { status: 400, title: 'The chain must be x5chain with one to three certificates and at most 4 KiB, or x5t with a SHA-256' },
   'x5t-unknown': { status: 422, title: 'This certificate has not been seen here: send the chain (x5chain) once' },
 
   // The dump against its manifest.
@@ -80,7 +80,6 @@ export const OUTCOMES = {
   'device-revoked': { status: 403, title: 'The device is revoked' },
   'device-disabled': { status: 403, title: 'The device is disabled' },
   'device-pending': { status: 403, title: 'The device waits to be admitted to its fleet' },
-  'device-unnamed': { status: 403, title: 'The certificate names no device: give its subject a serialNumber or a common name' },
   'certificate-usage': { status: 403, title: 'The certificate lacks the key use that signing crash reports needs' },
 
   // Replay, quotas and the log.
@@ -90,6 +89,7 @@ export const OUTCOMES = {
   'quota-fleet': { status: 429, title: 'The fleet has used up its quota' },
   'quota-source': { status: 429, title: 'Too many requests from this network' },
   'log-unavailable': { status: 503, title: 'The report cannot be made durable now: send it again later' },
+  'registry-unknown': { status: 503, title: 'Fleets and devices are not known here yet: send it again later' },
   'overloaded': { status: 503, title: 'Too many reports are being received: send it again later' },
 } satisfies Record<string, Outcome>
 
