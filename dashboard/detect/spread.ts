@@ -1,0 +1,186 @@
+import type { Detector, DetectorInput, Finding } from './finding.ts'
+import type { SpreadStratum } from './settings.ts'
+import { COUNTED_SQL, FACES_NETWORK_SQL, MERGED_SQL } from './counted.ts'
+import { STRATA } from './finding.ts'
+import { describeSpread } from './spread-evidence.ts'
+import { readSurroundings, sharedSource, type Surroundings } from './surroundings.ts'
+import { LN_TAIL_SQL } from './tail.ts'
+import { msOf, sqlTime } from './time.ts'
+
+/**
+ * PRB-SPREAD: the same crash racing across the fleet (a worm, or somebody scanning).
+ *
+ * For each bucket: n distinct devices in the last 1, 6 and 24 hours against the 28 days before, by the Gamma-Poisson
+ * predictive tail (tail.ts); p = 3 x the smallest of the three. A device counts once per bucket and 24 h, so that
+ * retransmissions, crash loops and one stolen key can't move it. A bucket's class is the lower median of its devices'.
+ *
+ * Corrections that are in:
+ *  - history: a fleet that was connected d days ago has d days of it (at least one), never 28 days of assumed silence;
+ *  - exposure: W is stretched when more devices are known now than on the average of that history (1 to 4 times). Only
+ *    authenticated devices count, and it never shrinks W, so that noise can't be used to make this blind or jumpy;
+ *  - dispersion: above 28 device-days of history, n and N are divided by phi, the variance over the mean of the daily
+ *    counts, when that is above 1.2. Below that phi is noise, and the prior already carries the doubt;
+ *  - release rule: 90 % of the devices on firmware that is new (releases.ts) and fewer than 3 device-days on older one:
+ *    the release queue, unless it is control-flow evidence or comes from one source network that is not the usual one.
+ * Not in: cleaning the history of earlier alerts (what goes on for weeks becomes usual, which ends an alert; what
+ * a person decided about it stays), reports that arrive more than a day late (they count in the history only), and
+ * thresholds learnt from the fleet's own last weeks (fleet setting `spread_tau` overrides them).
+ *
+ * At 100 M rows in 28 days (3.6 M a day): the last day is read twice with 9 columns; the 28 days are read once with
+ * 6 columns, for the buckets only that could still be surprising with an empty history. See test/fleet for measurements.
+ */
+export const SPREAD_SQL = `
+WITH ${LN_TAIL_SQL}, ${MERGED_SQL}, ${FACES_NETWORK_SQL},
+  (swname, swversion) -> has({released:Array(String)}, concat(swname, ' ', swversion)) AS is_new,
+  {now:DateTime64(3, 'UTC')} AS t,
+  [1, 6, 24] AS windows,
+  (SELECT date_diff('second', min(first_seen), t) / 3600 FROM buckets WHERE fleet = {fleet:String}) AS age_hours,
+  arrayMap(w -> greatest(24, least(672, age_hours - w)), windows) AS histories,
+  (
+    SELECT least(4, greatest(1, ifNotFinite(count() / sum(least(1, date_diff('second', first, t) / 3600 / histories[3])), 1)))
+    FROM
+    (
+      SELECT device, min(first_seen) AS first, max(last_seen) AS last, argMaxMerge(auth_level) AS auth FROM devices
+      WHERE fleet = {fleet:String} GROUP BY device
+      HAVING auth IN ('payload-signed', 'transport-authenticated') AND last > t - INTERVAL 28 DAY AND first <= t
+    )
+  ) AS exposure,
+  arrayMap((w, history) -> w * exposure / (history + w * exposure), windows, histories) AS shares,
+  stratum -> transform(stratum, {strata:Array(String)}, {ln_tau:Array(Float64)}, 0.) AS threshold,
+  (n, r, q, phi) -> log(3) + arrayMin(arrayMap((n, r, q) -> ln_tail(floor(n / phi), r / phi + 0.5, q), n, r, q)) AS ln_smallest,
+  recent AS
+  (
+    SELECT merged_into(bucket) AS merged, device, min(event_time) AS first, max(event_time) AS last, max(evidence) AS class,
+      max(faces_network(compartment, process)) AS net, argMax(is_new(swname, swversion), event_time) AS fresh, count() AS crashes,
+      argMax(title, event_time) AS title
+    FROM crashes FINAL
+    WHERE ${COUNTED_SQL} AND bucket != '' AND event_time > t - INTERVAL 24 HOUR AND event_time <= t
+    GROUP BY merged, device
+  ),
+  active AS
+  (
+    SELECT merged, [countIf(last > t - INTERVAL 1 HOUR), countIf(last > t - INTERVAL 6 HOUR), count()] AS n,
+      quantileExactLow(0.5)(class) AS class, avg(net) >= 0.5 AS net, avg(fresh) AS fresh, sum(crashes) AS crashes,
+      min(first) AS first, max(last) AS last, argMax(title, last) AS title,
+      multiIf(class = 4 AND net, 'E4-net', class = 3 AND net, 'E3-net', class >= 3, 'E34-inside', 'rest') AS stratum,
+      fresh >= 0.9 AND class < 4 AS with_release,
+      if(with_release, greatest(threshold(stratum), threshold('release')), threshold(stratum)) AS ln_tau
+    FROM recent
+    GROUP BY merged
+    HAVING n[3] >= 2 AND ln_smallest(n, [0, 0, 0], shares, 1) < ln_tau / 2
+  ),
+  history AS
+  (
+    SELECT merged, uniqExactResample(0, 28, 1)(device, day_1) AS days_1, uniqExactResample(0, 28, 1)(device, day_6) AS days_6,
+      uniqExactResample(0, 28, 1)(device, day_24) AS days_24, uniqExactIf((device, day_24), NOT fresh AND day_24 >= 0) AS older
+    FROM
+    (
+      SELECT merged_into(bucket) AS merged, device, is_new(swname, swversion) AS fresh,
+        date_diff('millisecond', event_time, t) / 3600000 AS hours_ago,
+        toInt32(floor((hours_ago - 1) / 24)) AS day_1, toInt32(floor((hours_ago - 6) / 24)) AS day_6, toInt32(floor((hours_ago - 24) / 24)) AS day_24
+      FROM crashes FINAL
+      WHERE ${COUNTED_SQL} AND event_time > t - INTERVAL 29 DAY AND event_time <= t - INTERVAL 1 HOUR
+        AND merged_into(bucket) IN (SELECT merged FROM active)
+    )
+    GROUP BY merged
+  )
+SELECT merged AS bucket, title, stratum, class, net, with_release AND older < 3 AS released, n, first, last, crashes, older, exposure,
+  [toFloat64(arraySum(days_1)), arraySum(days_6), arraySum(days_24)] AS before,
+  arraySlice(days_24, 1, toUInt64(ceil(histories[3] / 24))) AS days,
+  if(before[3] >= 28, arrayReduce('varSamp', days) / arrayAvg(days), 1) AS dispersion,
+  if(dispersion > 1.2, dispersion, 1) AS phi,
+  arrayMap((n, r, q) -> ln_tail(floor(n / phi), r / phi + 0.5, q), n, before, shares) AS ln_each,
+  arrayFirstIndex(x -> x = arrayMin(ln_each), ln_each) AS best,
+  windows[best] AS window_hours, n[best] AS devices_in_window, before[best] AS devices_before, histories[best] AS history_hours,
+  least(0, log(3) + ln_each[best]) AS ln_p,
+  if(released, greatest(threshold(stratum), threshold('release')), threshold(stratum)) AS ln_threshold
+FROM active LEFT JOIN history USING (merged)
+WHERE ln_p < ln_threshold / 2
+ORDER BY ln_p, bucket
+LIMIT 200
+SETTINGS max_execution_time = 60, do_not_merge_across_partitions_select_final = 1`
+
+interface WireRow {
+  bucket: string; title: string; stratum: Exclude<SpreadStratum, 'release'>; class: number; net: boolean | number; released: boolean | number
+  n: string[]; first: string; last: string; crashes: string; older: string; exposure: number; phi: number
+  window_hours: number; devices_in_window: string; devices_before: number; history_hours: number; ln_p: number; ln_threshold: number
+}
+
+export interface SpreadRow {
+  bucket: string
+  title: string
+  stratum: SpreadStratum
+  /** Evidence class of the bucket's median device. */
+  class: number
+  net: boolean
+  released: boolean
+  /** Distinct devices in 24 h, and in the window that was the most surprising. */
+  devices: number
+  windowHours: number
+  devicesInWindow: number
+  devicesBefore: number
+  historyHours: number
+  crashes: number
+  exposure: number
+  phi: number
+  first: number
+  last: number
+  lnP: number
+  lnThreshold: number
+}
+
+export const spread: Detector = {
+  pattern: 'PRB-SPREAD',
+  describe: 'The same crash on more devices than chance explains, within 1, 6 or 24 hours.',
+  sql: SPREAD_SQL,
+  async evaluate(input) {
+    const queryParams = spreadParams(input)
+    const result = await input.clickhouse.query({ query: SPREAD_SQL, query_params: queryParams, format: 'JSONEachRow' })
+    const rows = (await result.json<WireRow>()).map(fromWire)
+    if (rows.length === 0) return []
+    const surroundings = await readSurroundings(input, rows.map((row) => row.bucket))
+    return rows.map((row) => toFinding(route(row, surroundings, input.settings.spreadTau), input, surroundings, queryParams))
+  },
+}
+
+export function spreadParams({ fleet, now, settings, releases }: Omit<DetectorInput, 'clickhouse'>): Record<string, unknown> {
+  return {
+    fleet,
+    now: sqlTime(now),
+    net_facing: settings.netFacing,
+    released: releases.map((release) => `${release.swname} ${release.swversion}`),
+    strata: Object.keys(settings.spreadTau),
+    ln_tau: Object.values(settings.spreadTau).map(Math.log),
+  }
+}
+
+function fromWire(row: WireRow): SpreadRow {
+  return {
+    bucket: row.bucket, title: row.title, stratum: row.stratum, class: row.class, net: Boolean(row.net), released: Boolean(row.released),
+    devices: Number(row.n[2]), windowHours: row.window_hours, devicesInWindow: Number(row.devices_in_window), devicesBefore: row.devices_before,
+    historyHours: row.history_hours, crashes: Number(row.crashes), exposure: row.exposure, phi: row.phi, first: msOf(row.first), last: msOf(row.last),
+    lnP: row.ln_p, lnThreshold: row.ln_threshold,
+  }
+}
+
+/**
+ * A crash that came with a release goes to the release queue. An attacker who waits for release days counts on that:
+ * so memory corruption that mostly comes from one network, where the fleet's crashes usually don't, stays with security.
+ */
+function route(row: SpreadRow, surroundings: Surroundings, tau: Record<SpreadStratum, number>): SpreadRow {
+  if (!row.released) return row
+  const own = Math.log(tau[row.stratum])
+  if (row.class >= 3 && row.net && row.lnP < own && sharedSource(surroundings, row.bucket) !== undefined) return { ...row, lnThreshold: own }
+  return { ...row, stratum: 'release' }
+}
+
+function toFinding(row: SpreadRow, input: DetectorInput, surroundings: Surroundings, queryParams: Record<string, unknown>): Finding {
+  const { severity } = STRATA[row.stratum]
+  return {
+    pattern: 'PRB-SPREAD', fleet: input.fleet, bucket: row.bucket, device: '', stratum: row.stratum,
+    // Memory corruption in the release queue is where a patient attacker hides: somebody reads it the same day.
+    severity: row.stratum === 'release' && row.class >= 3 && row.net ? 'medium' : severity,
+    opens: row.lnP < row.lnThreshold, firstEvent: row.first, lastEvent: row.last, devices: row.devices, crashes: row.crashes, lnP: row.lnP,
+    ...describeSpread(row, surroundings), query: SPREAD_SQL, queryParams,
+  }
+}

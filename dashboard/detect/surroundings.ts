@@ -1,0 +1,192 @@
+import type { DetectorInput } from './finding.ts'
+import { COUNTED_SQL, MERGED_SQL } from './counted.ts'
+import { HOUR, iso, msOf, sqlTime } from './time.ts'
+
+/**
+ * What lies around a suspicious bucket: whom it hit, and what the rest of the fleet was doing at the time.
+ * The reasons for and against an attack (spread-evidence.ts) are computed from this and from nothing else.
+ */
+export interface BucketDevice {
+  device: string
+  first: number
+  last: number
+  crashes: number
+  swname: string
+  swversion: string
+  hwmodel: string
+  source: string
+  process: string
+  /** Shortest time between an input and the crash, ms; null when the device doesn't say. */
+  inputAgeMs: number | null
+  /** A flipped bit would explain the crash. */
+  bitFlip: boolean
+  /** Other buckets of this device in 7 days. */
+  otherBuckets: number
+  firstCrash: string
+}
+
+export interface Surroundings {
+  now: number
+  releases: DetectorInput['releases']
+  /** Devices per bucket in the last 24 h, first hit first; at most 500 of each. */
+  devices: Map<string, BucketDevice[]>
+  firstSeen: Map<string, number>
+  /** Distinct devices per hour of the last three days, no hour missing. */
+  series: Map<string, { at: string; devices: number }[]>
+  /** Share of the fleet's crashing devices of 7 days, per source network. */
+  usualSources: Map<string, number>
+  fleet: { devices: number; versions: number; models: number }
+  /** Devices with ordinary failures (E0, E1) in the last 6 h, and in the average 6 h of the 7 days before. */
+  ordinary: { now: number; usual: number }
+  /** Verdicts of 8 weeks on this detector's alerts. */
+  record: { judged: number; wrong: number }
+}
+
+const SERIES_HOURS = 72
+
+export async function readSurroundings({ clickhouse, fleet, now, releases }: DetectorInput, buckets: string[], pattern = 'PRB-SPREAD'): Promise<Surroundings> {
+  const ask = async <Row>(query: string, more: Record<string, unknown> = {}): Promise<Row[]> => {
+    const result = await clickhouse.query({ query, query_params: { fleet, now: sqlTime(now), ...more }, format: 'JSONEachRow' })
+    return result.json<Row>()
+  }
+  const [hit, seen, hours, sources, inventory, ordinary, verdicts] = await Promise.all([
+    ask<HitRow>(HIT_SQL, { buckets }),
+    ask<{ bucket: string; first: string }>(FIRST_SEEN_SQL, { buckets }),
+    ask<{ merged: string; slot: number; devices: string }>(SERIES_SQL, { buckets, hours: SERIES_HOURS }),
+    ask<{ source: string; share: number }>(SOURCES_SQL),
+    ask<{ devices: string; versions: string; models: string }>(FLEET_SQL),
+    ask<{ slots: string[] }>(ORDINARY_SQL),
+    ask<{ judged: string; wrong: string }>(RECORD_SQL, { pattern }),
+  ])
+  const slots = ordinary[0]?.slots.map(Number) ?? []
+  return {
+    now,
+    releases,
+    devices: groupBy(hit, (row) => row.merged, toBucketDevice),
+    firstSeen: new Map(seen.map((row) => [row.bucket, msOf(row.first)])),
+    series: toSeries(hours, buckets, now),
+    usualSources: new Map(sources.map((row) => [row.source, row.share])),
+    fleet: { devices: Number(inventory[0]?.devices ?? 0), versions: Number(inventory[0]?.versions ?? 0), models: Number(inventory[0]?.models ?? 0) },
+    ordinary: { now: slots[0] ?? 0, usual: slots.slice(1).reduce((sum, devices) => sum + devices, 0) / Math.max(1, slots.length - 1) },
+    record: { judged: Number(verdicts[0]?.judged ?? 0), wrong: Number(verdicts[0]?.wrong ?? 0) },
+  }
+}
+
+/** The network that most of the devices were hit from, unless the fleet's reports usually come from there (a NAT, a broker). */
+export function sharedSource(surroundings: Surroundings, bucket: string): { source: string; devices: number; usual: number } | undefined {
+  const devices = surroundings.devices.get(bucket) ?? []
+  const [top] = countBy(devices.filter((device) => device.source !== ''), (device) => device.source)
+  if (top === undefined || devices.length < 3 || top.count < 3 || top.count * 2 < devices.length) return undefined
+  const usual = surroundings.usualSources.get(top.value) ?? 0
+  return usual * 2 < top.count / devices.length ? { source: top.value, devices: top.count, usual } : undefined
+}
+
+export function countBy<T>(items: readonly T[], key: (item: T) => string): { value: string; count: number }[] {
+  const counts = new Map<string, number>()
+  for (const item of items) counts.set(key(item), (counts.get(key(item)) ?? 0) + 1)
+  return [...counts].map(([value, count]) => ({ value, count })).sort((a, b) => b.count - a.count || (a.value < b.value ? -1 : 1))
+}
+
+interface HitRow {
+  merged: string; device: string; first: string; last: string; crashes: string; swname: string; swversion: string; hwmodel: string
+  source: string; process: string; input_age: string | null; bit_flip: number; others: string; first_crash: string
+}
+
+const WITHIN = `${COUNTED_SQL} AND event_time <= {now:DateTime64(3, 'UTC')} AND event_time > {now:DateTime64(3, 'UTC')}`
+const SETTINGS = 'SETTINGS max_execution_time = 30, do_not_merge_across_partitions_select_final = 1'
+
+// Asked only when something is suspicious; at 100 M rows in 28 days: one day with 14 columns and a week with 3.
+const HIT_SQL = `
+WITH ${MERGED_SQL}, hit AS
+(
+  SELECT merged_into(bucket) AS merged, device, min(event_time) AS first, max(event_time) AS last, count() AS crashes,
+    argMax(swname, event_time) AS swname, argMax(swversion, event_time) AS swversion, argMax(hwmodel, event_time) AS hwmodel,
+    argMax(source, event_time) AS source, argMax(process, event_time) AS process, min(last_input_age_ms) AS input_age,
+    max(arrayExists(mark -> position(mark.slug, 'flip') > 0, evidence_against)) AS bit_flip, argMin(id, event_time) AS first_crash
+  FROM crashes FINAL
+  WHERE ${WITHIN} - INTERVAL 24 HOUR AND merged_into(bucket) IN ({buckets:Array(String)})
+  GROUP BY merged, device
+  ORDER BY first, device
+  LIMIT 500 BY merged
+)
+SELECT hit.*, ifNull(others, 0) AS others
+FROM hit LEFT JOIN
+(
+  SELECT device, uniqExact(merged_into(bucket)) - 1 AS others FROM crashes FINAL
+  WHERE ${WITHIN} - INTERVAL 7 DAY AND device IN (SELECT device FROM hit)
+  GROUP BY device
+) AS week USING (device)
+ORDER BY first, device
+${SETTINGS}`
+
+const FIRST_SEEN_SQL = `
+WITH ${MERGED_SQL}
+SELECT merged_into(bucket) AS bucket, min(first_seen) AS first FROM buckets
+WHERE fleet = {fleet:String} AND merged_into(buckets.bucket) IN ({buckets:Array(String)})
+GROUP BY 1
+${SETTINGS}`
+
+export const SERIES_SQL = `
+WITH ${MERGED_SQL}
+SELECT merged_into(bucket) AS merged, toUInt32(date_diff('second', event_time, {now:DateTime64(3, 'UTC')}) / 3600) AS slot, uniqExact(device) AS devices
+FROM crashes FINAL
+WHERE ${WITHIN} - toIntervalHour({hours:UInt32}) AND merged_into(bucket) IN ({buckets:Array(String)})
+GROUP BY merged, slot
+${SETTINGS}`
+
+const SOURCES_SQL = `
+SELECT source, uniqExact(device) / sum(uniqExact(device)) OVER () AS share
+FROM crashes FINAL
+WHERE ${WITHIN} - INTERVAL 8 DAY AND event_time <= {now:DateTime64(3, 'UTC')} - INTERVAL 1 DAY AND source != ''
+GROUP BY source
+ORDER BY share DESC
+LIMIT 1000
+${SETTINGS}`
+
+const FLEET_SQL = `
+SELECT count() AS devices, uniqExact(version) AS versions, uniqExact(model) AS models FROM
+(
+  SELECT device, argMaxMerge(swversion) AS version, argMaxMerge(hwmodel) AS model, max(last_seen) AS last FROM devices
+  WHERE fleet = {fleet:String} GROUP BY device HAVING last > {now:DateTime64(3, 'UTC')} - INTERVAL 28 DAY
+)
+${SETTINGS}`
+
+const ORDINARY_SQL = `
+SELECT uniqExactResample(0, 29, 1)(device, toUInt32(date_diff('second', event_time, {now:DateTime64(3, 'UTC')}) / 21600)) AS slots
+FROM crashes FINAL
+WHERE ${WITHIN} - INTERVAL 174 HOUR AND evidence <= 1
+${SETTINGS}`
+
+export const RECORD_SQL = `
+SELECT count() AS judged, countIf(verdict != 'attack') AS wrong FROM
+(
+  SELECT subject, argMax(JSONExtractString(body, 'verdict'), number) AS verdict FROM events FINAL
+  WHERE fleet = {fleet:String} AND kind = 'alert.verdict' AND at > {now:DateTime64(3, 'UTC')} - INTERVAL 56 DAY AND at <= {now:DateTime64(3, 'UTC')}
+    AND subject IN (SELECT id FROM alerts WHERE fleet = {fleet:String} AND pattern = {pattern:String})
+  GROUP BY subject
+)
+${SETTINGS}`
+
+function toBucketDevice(row: HitRow): BucketDevice {
+  return {
+    device: row.device, first: msOf(row.first), last: msOf(row.last), crashes: Number(row.crashes), swname: row.swname, swversion: row.swversion,
+    hwmodel: row.hwmodel, source: row.source, process: row.process, inputAgeMs: row.input_age === null ? null : Number(row.input_age),
+    bitFlip: row.bit_flip === 1, otherBuckets: Number(row.others), firstCrash: row.first_crash,
+  }
+}
+
+function toSeries(rows: { merged: string; slot: number; devices: string }[], buckets: string[], now: number) {
+  const counts = new Map(rows.map((row) => [`${row.merged} ${row.slot}`, Number(row.devices)]))
+  const slots = Array.from({ length: SERIES_HOURS }, (_, index) => SERIES_HOURS - 1 - index)
+  return new Map(buckets.map((bucket) => [bucket, slots.map((slot) => ({ at: iso(now - (slot + 1) * HOUR), devices: counts.get(`${bucket} ${slot}`) ?? 0 }))]))
+}
+
+function groupBy<Row, T>(rows: Row[], key: (row: Row) => string, value: (row: Row) => T): Map<string, T[]> {
+  const groups = new Map<string, T[]>()
+  for (const row of rows) {
+    const group = groups.get(key(row))
+    if (group === undefined) groups.set(key(row), [value(row)])
+    else group.push(value(row))
+  }
+  return groups
+}
