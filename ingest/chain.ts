@@ -1,6 +1,31 @@
-import type { KeyObject } from 'node:crypto'
+import { hash, type KeyObject } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { isSignedBy, parseCertificate, same, type Certificate } from './certificate.ts'
 import type { AcceptedCrash } from './contract.ts'
-import type { Refusal } from './outcome.ts'
+import { COMMON_NAME, SERIAL_NUMBER, nameText, soleText } from './names.ts'
+import { isRefusal, refuse, type Refusal } from './outcome.ts'
+
+/**
+ * Path validation, a narrow profile of RFC 5280 section 6: what is not needed to sign crash reports is refused.
+ *
+ * - The chain comes in order, leaf first, with at most two intermediates; the anchor is configured, never sent. No search
+ *   for a path: each certificate must be issued by the next, byte for byte in name, by key and by key identifier.
+ * - Every issuer is a CA with keyCertSign, within its path length and its validity (the anchor too: OpenSSL does the same).
+ *   An expired leaf is accepted and flagged for as long as the fleet's policy says: a device that comes back after a
+ *   winter in a drawer should still tell how it crashed.
+ * - Nothing that would need RFC 5280's policy or name-constraint machinery, no self-issued certificate (so no cycles of
+ *   one), no unknown critical extension, no algorithm outside P-256, P-384, Ed25519.
+ *
+ * A path that verified is remembered by the SHA-256 of its leaf, up to `cacheSize` leaves; validity in time, the anchor
+ * being still configured and the fleet's policy are judged on every call. Paths that failed are not remembered, so
+ * strangers cannot push devices out of the cache.
+ */
+export type ChainVerifier = {
+  /** `chain` in DER, leaf first; `at` in ms since the epoch. */
+  verify(chain: Uint8Array[], anchors: readonly Anchor[], policyOf: (fleet: string) => ChainPolicy, at: number): ChainResult | Refusal
+  /** The chain whose leaf has this SHA-256, if it verified here before. */
+  chainOf(leafSha256: Uint8Array): Uint8Array[] | undefined
+}
 
 /** A certificate that a fleet trusts to issue device certificates. */
 export type Anchor = {
@@ -23,20 +48,230 @@ export type ChainPolicy = {
   readonly eku: readonly string[] | 'any'
 }
 
+const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
+const DICE_IDENTITY_INIT = '2.23.133.5.4.100.6'
+const DICE_ATTEST_INIT = '2.23.133.5.4.100.8'
+const DICE_ATTEST_LOC = '2.23.133.5.4.100.9'
+const DICE_ECA = '2.23.133.5.4.100.12'
+
+export const DEFAULT_CHAIN_POLICY: ChainPolicy = {
+  expiredLeafMs: 30 * 24 * 3600 * 1000,
+  eku: [CLIENT_AUTH, DICE_ATTEST_INIT, DICE_ATTEST_LOC],
+}
+
 export type LeafKeyType = 'P-256' | 'P-384' | 'Ed25519'
 
 export type ChainResult = {
   leafKey: KeyObject
-  leafKeyType: LeafKeyType
+  leafKeyType: LeafKeyType | 'RSA'
   /** SHA-256 of the leaf's SubjectPublicKeyInfo, lower-case hex: the replay domain. */
   deviceKeyId: string
-  /** What people and detectors count. */
+  /** What people and detectors count; see deviceIdOf. */
   deviceId: string
   /** Subject of the leaf's issuer, RFC 4514. */
   issuer: string
   anchor: Anchor
   fleet: string
   flags: string[]
-  /** Why the leaf may not sign crash reports; told only once its signature is good. */
-  usage?: Refusal
+  /** Security version and UEID that the certificates prove (TCG DICE). */
+  tcbSvn?: number
+  ueid?: Uint8Array
+  /** Why the leaf may not sign crash reports. Told only once its signature is good. */
+  unfit?: Refusal
+}
+
+export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize: number; allowRsa?: boolean }): ChainVerifier {
+  const paths = new LRUCache<string, Path>({ max: cacheSize })
+  // Intermediates on paths that verified, with the issuer whose signature is good: a cold leaf then costs one verification.
+  const intermediates = new LRUCache<string, { certificate: Certificate; issuedBy: string }>({ max: 1024 })
+
+  return {
+    verify(chain, anchors, policyOf, at) {
+      const leaf = chain[0]
+      if (leaf === undefined) return refuse('chain-malformed', 'chain: empty')
+      const known = paths.get(hash('sha256', leaf, 'hex'))
+      if (known && sameChain(known.chain, chain) && trustIn(anchors, allowRsa).anchors.has(known.anchor)) return judge(known, policyOf(known.anchor.fleet), at)
+      // The copy lets go of the request's buffer, which a cached view would keep alive.
+      const path = build(chain.map((certificate) => new Uint8Array(certificate)), trustIn(anchors, allowRsa))
+      if (isRefusal(path)) return path
+      paths.set(path.certificates[0].sha256, path)
+      return judge(path, policyOf(path.anchor.fleet), at)
+    },
+    chainOf: (leafSha256) => paths.get(Buffer.from(leafSha256).toString('hex'))?.chain,
+  }
+
+  /** Everything that does not change with time and policy. Signatures last, from the anchor down: a stranger costs none. */
+  function build(chain: Uint8Array[], trust: Trust): Path | Refusal {
+    const certificates: Certificate[] = []
+    for (const [i, der] of chain.entries()) {
+      const certificate = (i > 0 && intermediates.get(hash('sha256', der, 'hex'))?.certificate) || parseCertificate(der, { allowRsa })
+      if (isRefusal(certificate)) return refuse(certificate.slug, `chain: ${nth(i)}: ${certificate.detail}`)
+      if (same(certificate.issuer, certificate.subject)) return refuse('certificate-self-issued', `chain: ${nth(i)} is issued by its own name`)
+      certificates.push(certificate)
+    }
+    const [leaf, ...issuing] = certificates as [Certificate, ...Certificate[]]
+    if (leaf.extensions.basicConstraints?.ca) return refuse('certificate-is-ca', 'chain: the leaf is a CA certificate')
+    if (leaf.extensions.keyUsage?.keyCertSign) return refuse('certificate-is-ca', 'chain: the leaf may sign certificates')
+    for (const [i, issuer] of issuing.entries()) {
+      const refusal = mayIssue(issuer, nth(i + 1), i) ?? namesIssuer(certificates[i]!, issuer, i)
+      if (refusal) return refusal
+    }
+
+    const top = certificates.at(-1)!
+    const candidates = trust.bySubject.get(nameKey(top.issuer)) ?? []
+    if (candidates.length === 0) return refuse('anchor-unknown', `chain: no anchor is named ${nameText(top.issuerNames)}`)
+    let refusal: Refusal | undefined
+    const anchor = candidates.find(({ certificate }) => {
+      const wrong = mayIssue(certificate, 'the anchor', issuing.length) ?? namesIssuer(top, certificate, issuing.length) ?? signed(top, certificate, issuing.length)
+      refusal ??= wrong
+      return wrong === undefined
+    })
+    if (anchor === undefined) return refusal!
+    for (let i = issuing.length - 1; i >= 0; i--) {
+      const wrong = signed(certificates[i]!, certificates[i + 1]!, i)
+      if (wrong) return wrong
+    }
+    for (const [i, certificate] of issuing.entries()) {
+      intermediates.set(certificate.sha256, { certificate, issuedBy: (issuing[i + 1] ?? anchor.certificate).sha256 })
+    }
+    return { chain, certificates: [leaf, ...issuing], anchor: anchor.anchor, anchorCertificate: anchor.certificate, ...describe(leaf, issuing, anchor.anchor) }
+  }
+
+  function signed(certificate: Certificate, issuer: Certificate, i: number): Refusal | undefined {
+    if (i > 0 && intermediates.get(certificate.sha256)?.issuedBy === issuer.sha256) return undefined
+    return isSignedBy(certificate, issuer) ? undefined : refuse('certificate-signature', `chain: ${nth(i)} is not signed by the key of its issuer`)
+  }
+}
+
+type Path = {
+  chain: Uint8Array[]
+  certificates: [Certificate, ...Certificate[]]
+  anchor: Anchor
+  anchorCertificate: Certificate
+  deviceKeyId: string
+  deviceId: string
+  issuer: string
+}
+
+/** What does change: time, and the fleet's policy. */
+function judge(path: Path, policy: ChainPolicy, at: number): ChainResult | Refusal {
+  const flags: string[] = []
+  const [leaf, ...issuing] = path.certificates
+  for (const [i, certificate] of [...path.certificates, path.anchorCertificate].entries()) {
+    const which = i > issuing.length ? 'the anchor' : nth(i)
+    if (at < certificate.notBefore) return refuse('certificate-not-yet-valid', `chain: ${which} is valid from ${new Date(certificate.notBefore).toISOString()}`)
+    if (at < certificate.notAfter + 1000) continue // Times are whole seconds, the last one included.
+    if (i > 0 || at - certificate.notAfter > policy.expiredLeafMs) {
+      return refuse('certificate-expired', `chain: ${which} was valid until ${new Date(certificate.notAfter).toISOString()}`)
+    }
+    flags.push('certificate-expired')
+  }
+  const { tcbSvn, ueid } = leaf.extensions
+  const unfit = usageOf(leaf, issuing, policy)
+  return {
+    leafKey: leaf.key, leafKeyType: leaf.keyType, deviceKeyId: path.deviceKeyId, deviceId: path.deviceId, issuer: path.issuer,
+    anchor: path.anchor, fleet: path.anchor.fleet, flags,
+    ...(tcbSvn !== undefined && { tcbSvn }), ...(ueid && { ueid }), ...(unfit && { unfit }),
+  }
+}
+
+/** Key usage of the leaf, and extended key usage, which an intermediate that has one passes on as a limit. */
+function usageOf(leaf: Certificate, issuing: Certificate[], policy: ChainPolicy): Refusal | undefined {
+  if (!leaf.extensions.keyUsage?.digitalSignature) return refuse('certificate-usage', 'chain: the leaf lacks keyUsage digitalSignature')
+  const accepted = policy.eku
+  if (accepted === 'any') return undefined
+  if (!leaf.extensions.extendedKeyUsage?.some((purpose) => accepted.includes(purpose))) {
+    return refuse('certificate-usage', `chain: the leaf has none of the extended key usages ${accepted.join(', ')}`)
+  }
+  const limits = issuing.findIndex(({ extensions: { extendedKeyUsage } }) => (
+    extendedKeyUsage && ![...accepted, ANY_EKU, DICE_ECA].some((purpose) => extendedKeyUsage.includes(purpose))
+  ))
+  return limits < 0 ? undefined : refuse('certificate-usage', `chain: ${nth(limits + 1)} is limited to other extended key usages`)
+}
+const ANY_EKU = '2.5.29.37.0'
+
+/** `below`: how many intermediates stand between this issuer and the leaf. */
+function mayIssue({ extensions: { basicConstraints, keyUsage } }: Certificate, which: string, below: number): Refusal | undefined {
+  if (!basicConstraints?.ca) return refuse('certificate-not-ca', `chain: ${which} is not a CA (basicConstraints)`)
+  if (!keyUsage?.keyCertSign) return refuse('certificate-not-ca', `chain: ${which} lacks keyUsage keyCertSign`)
+  if (basicConstraints.pathLength !== undefined && basicConstraints.pathLength < below) {
+    return refuse('chain-path-length', `chain: ${which} allows ${basicConstraints.pathLength} intermediates below it, there are ${below}`)
+  }
+  return undefined
+}
+
+function namesIssuer({ issuer, extensions: { authorityKeyId } }: Certificate, by: Certificate, i: number): Refusal | undefined {
+  if (!same(issuer, by.subject)) return refuse('chain-order', `chain: ${nth(i)} names another issuer than the subject of the next certificate`)
+  const { keyId, serial } = authorityKeyId ?? {}
+  if (keyId && by.extensions.subjectKeyId && !same(keyId, by.extensions.subjectKeyId)) return refuse('chain-order', `chain: ${nth(i)} names another key identifier than its issuer has`)
+  if (serial && !same(serial, by.serial)) return refuse('chain-order', `chain: ${nth(i)} names another serial number than its issuer has`)
+  return undefined
+}
+
+function describe(leaf: Certificate, issuing: Certificate[], anchor: Anchor): Pick<Path, 'deviceKeyId' | 'deviceId' | 'issuer'> {
+  const deviceKeyId = hash('sha256', leaf.spki, 'hex')
+  return { deviceKeyId, deviceId: deviceIdOf(leaf, issuing, anchor, deviceKeyId), issuer: nameText(leaf.issuerNames) }
+}
+
+/**
+ * The id under which people know a device. It outlives its keys:
+ *   dice:<32 hex>   with DICE, the key of the DeviceID certificate, which is an intermediate here (the leaf is an alias key
+ *                   that changes with each firmware): the one nearest to the anchor with the use ECA or identityInit
+ *   <serial>        else the subject's serialNumber, else its CN, as the manufacturer wrote it
+ *   key:<32 hex>    else the key itself
+ * It is scoped by the fleet, whose anchors are its own, and by the anchor's `scope` (scope/serial) where the fleet named
+ * one. '%', '/' and our own prefixes are percent-encoded in a serial, so that no certificate can borrow another's form.
+ */
+function deviceIdOf(leaf: Certificate, issuing: Certificate[], anchor: Anchor, deviceKeyId: string): string {
+  const scope = anchor.scope === undefined ? '' : `${anchor.scope}/`
+  const dice = issuing.findLast(({ extensions: { extendedKeyUsage } }) => extendedKeyUsage?.some((purpose) => purpose === DICE_ECA || purpose === DICE_IDENTITY_INIT))
+  if (dice) return `${scope}dice:${hash('sha256', dice.spki, 'hex').slice(0, 32)}`
+  const name = soleText(leaf.subjectNames, SERIAL_NUMBER) ?? soleText(leaf.subjectNames, COMMON_NAME)
+  if (name === undefined) return `${scope}key:${deviceKeyId.slice(0, 32)}`
+  return scope + name.replace(/[%/]/g, encodeURIComponent).replace(/^(dice|key|source):/, '$1%3A')
+}
+
+const nth = (i: number): string => (i === 0 ? 'the leaf' : `intermediate ${i}`)
+const nameKey = (name: Uint8Array): string => Buffer.from(name).toString('latin1')
+const sameChain = (a: Uint8Array[], b: Uint8Array[]): boolean => a.length === b.length && a.every((certificate, i) => same(certificate, b[i]!))
+
+type TrustedAnchor = { anchor: Anchor; certificate: Certificate }
+type Trust = { anchors: ReadonlySet<Anchor>; bySubject: ReadonlyMap<string, TrustedAnchor[]> }
+const trusts = new WeakMap<readonly Anchor[], Trust>()
+
+/** Parses each list of anchors once; an anchor that lintAnchor would refuse is none. */
+function trustIn(anchors: readonly Anchor[], allowRsa: boolean): Trust {
+  const known = trusts.get(anchors)
+  if (known) return known
+  const bySubject = new Map<string, TrustedAnchor[]>()
+  for (const anchor of anchors) {
+    const certificate = parseCertificate(anchor.der, { allowRsa })
+    if (isRefusal(certificate)) continue
+    const key = nameKey(certificate.subject)
+    bySubject.set(key, [...(bySubject.get(key) ?? []), { anchor, certificate }])
+  }
+  const trust = { anchors: new Set(anchors), bySubject }
+  trusts.set(anchors, trust)
+  return trust
+}
+
+export type LintedAnchor = { anchor: Pick<Anchor, 'der' | 'sha256'>; subject: string; keyType: string; notBefore: number; notAfter: number }
+
+/** Whether a certificate can be an anchor at all, before anybody trusts it: PEM text with one certificate, or DER. */
+export function lintAnchor(source: string | Uint8Array): LintedAnchor | Refusal {
+  const der = typeof source === 'string' ? certificatesOf(source) : [source]
+  const [only, ...more] = der
+  if (only === undefined || more.length > 0) return refuse('certificate-malformed', `anchor: ${der.length} certificates in the file, one expected`)
+  const certificate = parseCertificate(only)
+  if (isRefusal(certificate)) return refuse(certificate.slug, `anchor: ${certificate.detail}`)
+  const refusal = mayIssue(certificate, 'the anchor', 0)
+  if (refusal) return refusal
+  if (same(certificate.issuer, certificate.subject) && !isSignedBy(certificate, certificate)) return refuse('certificate-signature', 'anchor: names itself as issuer and is not signed by its own key')
+  const { sha256, subjectNames, keyType, notBefore, notAfter } = certificate
+  return { anchor: { der: only, sha256 }, subject: nameText(subjectNames), keyType, notBefore, notAfter }
+}
+
+/** The certificates of a PEM text, in order. */
+export function certificatesOf(pem: string): Uint8Array[] {
+  return [...pem.matchAll(/-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----/g)].map((match) => Buffer.from(match[1]!, 'base64'))
 }
