@@ -1,0 +1,43 @@
+/**
+ * Which format the bytes are, by magic first and by the claimed content type only where the bytes can't tell.
+ * A device's claim never overrules a magic number: a wrong claim must not hide a dump from its parser.
+ */
+export type Format = 'minidump' | 'elf-core' | 'sanitizer' | 'js-stack' | 'text' | 'empty' | 'unknown'
+
+/** Enough for every marker below; a sanitizer report may have a page of log before it. */
+const TEXT_WINDOW = 64 * 1024
+
+export function sniff(bytes: Uint8Array, claimedContentType: string): Format {
+  if (bytes.length === 0) return 'empty'
+  const magic = latin1(bytes, 0, 4)
+  if (magic === 'MDMP' || magic === 'PMDM') return 'minidump'
+  if (magic === '\x7fELF') return 'elf-core'
+  if (looksLikeText(bytes)) return sniffText(latin1(bytes, 0, TEXT_WINDOW), claimedContentType)
+  return 'unknown'
+}
+
+// ==123==ERROR: AddressSanitizer: ...   file.c:3:5: runtime error: ...   WARNING: ThreadSanitizer: data race
+const SANITIZER = /(?:ERROR|WARNING): (?:\w+Sanitizer|libFuzzer)\b|\bruntime error: |\bGWP-ASan detected a memory error\b|SUMMARY: \w+Sanitizer:/
+// V8: "    at fn (file.js:1:2)".  Hermes and JavaScriptCore: "fn@address at main.jsbundle:1:2", "fn@file.js:1:2".
+const JS_STACK = /^\s+at (?:.+ \()?[^()\n]+:\d+:\d+\)?\s*$|^[^\s@]*@[^\s]+:\d+:\d+\s*$/m
+
+function sniffText(text: string, claimedContentType: string): Format {
+  if (SANITIZER.test(text)) return 'sanitizer'
+  if (/json/i.test(claimedContentType) ? /"(?:stack|stacktrace)"/.test(text) || JS_STACK.test(text) : JS_STACK.test(text)) return 'js-stack'
+  return 'text'
+}
+
+/** No NUL and few control characters in the first kilobyte. */
+function looksLikeText(bytes: Uint8Array): boolean {
+  const window = bytes.subarray(0, 1024)
+  let control = 0
+  for (const byte of window) {
+    if (byte === 0) return false
+    if (byte < 0x20 && byte !== 9 && byte !== 10 && byte !== 13 && byte !== 0x1b) control++
+  }
+  return control * 20 <= window.length
+}
+
+function latin1(bytes: Uint8Array, from: number, to: number): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1', from, Math.min(to, bytes.length))
+}
