@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import { join } from 'node:path'
 import { open, type Key, type RootDatabase } from 'lmdb'
 import { messageOf } from '../service/errors.ts'
@@ -85,14 +86,16 @@ export const storedEntry = (topic: string, partition: number, offset: number, co
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value))
 const parsed = <T>(stored: Buffer | undefined): T | undefined => (stored ? (JSON.parse(stored.toString()) as T) : undefined)
 
+/** The disk is full, the quota is used up, the file is as large as it may be. A write that was only cut short is EIO to lmdb. */
+const FULL: readonly unknown[] = [constants.errno.ENOSPC, constants.errno.EDQUOT, constants.errno.EFBIG]
+
 async function durable(commit: Promise<boolean>): Promise<void> {
   try {
     await commit
   } catch (error) {
     const cause = await commitError(error)
-    const reason = messageOf(cause)
-    const full = /no space|too large|MAP_FULL|quota/i.test(reason)
-    throw logBroken(full ? 'log-disk-full' : 'log-write-failed', `log: nothing was written: ${reason}`, cause)
+    const full = FULL.includes((cause as { code?: unknown }).code)
+    throw logBroken(full ? 'log-disk-full' : 'log-write-failed', `log: nothing was written: ${messageOf(cause)}`, cause)
   }
 }
 

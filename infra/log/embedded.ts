@@ -1,7 +1,9 @@
 import { mkdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { Counter } from 'prom-client'
 import type { Logger } from '../service/logger.ts'
 import type { Metrics } from '../service/metrics.ts'
+import { syncDirectory } from '../service/sync-directory.ts'
 import { startConsumer } from './embedded-consumer.ts'
 import { openStore } from './embedded-store.ts'
 import { createWriter, type Partition, type Retention } from './embedded-writer.ts'
@@ -36,6 +38,7 @@ export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log>
   mkdirSync(directory, { recursive: true })
   const lock = lockDirectory(directory)
   const store = openStore(directory)
+  for (const folder of [join(directory, 'entries'), directory, dirname(directory)]) await syncDirectory(folder)
   const topics = new Map<string, Promise<Partition[]>>()
   const loaded: Partition[] = []
   const consumers = new Map<string, LogConsumer | undefined>()

@@ -1,0 +1,64 @@
+import { spawnSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { freePorts, jarsOf, missing, scratch } from './java.ts'
+import { startServer, type Server } from './server.ts'
+
+/** A real broker (KRaft, one process) on free ports of the loopback, its data in a folder of its own. */
+export interface KafkaServer {
+  brokers: string[]
+  /** Ends it and removes its data. */
+  stop(): Promise<void>
+  /** kill -9; the data stays. */
+  kill(): Promise<void>
+  /** Starts it again on the same ports and data. */
+  restart(): Promise<void>
+}
+
+export async function startKafka(): Promise<KafkaServer> {
+  const reason = missing('kafka')
+  if (reason !== null) throw new Error(`the Kafka tests need a broker: ${reason}`)
+  const directory = scratch('kafka')
+  const [port, controller] = await freePorts(2)
+  const properties = join(directory, 'server.properties')
+  writeFileSync(properties, settings(directory, port!, controller!))
+  const classes = join(jarsOf('kafka'), '*')
+  const clusterId = randomBytes(16).toString('base64url')
+  const format = spawnSync('java', ['-XX:+UseSerialGC', '-Xmx128m', '-cp', classes, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties])
+  if (format.status !== 0) throw new Error(`kafka storage format: ${format.stderr.toString()}`)
+
+  const start = () => startServer('java', ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-Xmx384m', '-cp', classes, 'kafka.Kafka', properties], /Kafka Server started/)
+  let server: Server = await start()
+  return {
+    brokers: [`127.0.0.1:${port}`],
+    // Killed, not asked: an orderly end takes seconds, and its data goes anyway.
+    async stop() {
+      await server.kill()
+      rmSync(directory, { recursive: true, force: true })
+    },
+    kill: () => server.kill(),
+    async restart() {
+      await server.kill()
+      server = await start()
+    },
+  }
+}
+
+const settings = (directory: string, port: number, controller: number): string => Object.entries({
+  'process.roles': 'broker,controller',
+  'node.id': 1,
+  'controller.quorum.voters': `1@127.0.0.1:${controller}`,
+  listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller}`,
+  'controller.listener.names': 'CONTROLLER',
+  'log.dirs': join(directory, 'data'),
+  'offsets.topic.replication.factor': 1,
+  'offsets.topic.num.partitions': 1,
+  'transaction.state.log.replication.factor': 1,
+  'transaction.state.log.min.isr': 1,
+  'share.coordinator.state.topic.replication.factor': 1,
+  'share.coordinator.state.topic.min.isr': 1,
+  'group.initial.rebalance.delay.ms': 0,
+  'auto.create.topics.enable': false,
+  'log.cleaner.dedupe.buffer.size': 8_388_608,
+}).map(([key, value]) => `${key}=${value}\n`).join('')

@@ -1,0 +1,34 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+
+/** A child process that says on its output when it is ready. */
+export interface Server { stop(): Promise<void>; kill(): Promise<void> }
+
+export async function startServer(command: string, args: readonly string[], ready: RegExp): Promise<Server> {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const killWithUs = () => child.kill('SIGKILL')
+  process.once('exit', killWithUs)
+  child.once('exit', () => process.off('exit', killWithUs))
+  await untilReady(child, ready)
+  return { stop: () => end(child, 'SIGTERM'), kill: () => end(child, 'SIGKILL') }
+}
+
+function untilReady(child: ChildProcess, ready: RegExp): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let output = ''
+    const read = (chunk: Buffer) => {
+      if (output.length < 1_000_000) output += chunk.toString()
+      if (ready.test(output)) resolve()
+    }
+    child.stdout!.on('data', read)
+    child.stderr!.on('data', read)
+    child.once('error', reject)
+    child.once('exit', (code, signal) => reject(new Error(`${child.spawnfile} ended (${code ?? signal}) before it was ready:\n${output.slice(-2_000)}`)))
+  })
+}
+
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  child.kill(signal)
+  await once(child, 'exit')
+}
