@@ -11,7 +11,6 @@ const ms = z.int().positive()
 const rate = z.number().positive()
 
 export const limitsSchema = z.object({
-  manifestBytes: bytes.default(8 * 1024).describe('Largest manifest'),
   dumpBytes: bytes.default(32 * 1024 * 1024).describe('Largest dump in one request'),
   inlineBytes: bytes.default(256 * 1024).describe('Largest dump that rides in the log message; larger ones go to the blob store first'),
   inflatedBytes: bytes.default(64 * 1024 * 1024).describe('Most bytes that the gzip body of a multipart upload may inflate to'),

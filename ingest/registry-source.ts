@@ -29,7 +29,7 @@ type Row = z.infer<typeof rowSchema>
 const anchorSchema = snapshotSchema.shape.fleets.valueType.shape.anchors.valueType
 const deviceSchema = snapshotSchema.shape.fleets.valueType.shape.devices.valueType
 
-export function loadRegistryFromClickHouse(clickhouse: ClickHouse, logger: Logger): () => Promise<RegistrySnapshot> {
+export function loadRegistryFromClickHouse(clickhouse: ClickHouse, logger?: Logger): () => Promise<RegistrySnapshot> {
   return async () => {
     const result = await clickhouse.query({ query: NEWEST_EVENTS, query_params: { kinds: KINDS }, format: 'JSONEachRow' })
     return snapshotOf(await result.json(), logger)
@@ -37,12 +37,12 @@ export function loadRegistryFromClickHouse(clickhouse: ClickHouse, logger: Logge
 }
 
 /** A row that can't be understood is left out and logged: one bad event must not take every fleet down. */
-export function snapshotOf(rows: readonly unknown[], logger: Logger): RegistrySnapshot {
+export function snapshotOf(rows: readonly unknown[], logger?: Logger): RegistrySnapshot {
   const fleets: Record<string, FleetRecord> = {}
   for (const value of rows) {
     const row = rowSchema.safeParse(value)
     const applied = row.success && applyEvent(fleets[row.data.fleet] ??= { settings: fleetSettingsSchema.parse({}), anchors: {}, devices: {} }, row.data)
-    if (!applied) logger.error({ slug: 'registry-event-invalid', fleet: row.data?.fleet, subject: row.data?.subject }, 'event left out')
+    if (!applied) logger?.error({ slug: 'registry-event-invalid', fleet: row.data?.fleet, subject: row.data?.subject }, 'event left out')
   }
   return { v: 1, fleets }
 }

@@ -5,7 +5,7 @@ import { z } from 'zod'
 import type { Clock } from '../infra/service/clock.ts'
 import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
-import type { Anchor, ChainPolicy } from './chain.ts'
+import { DEFAULT_CHAIN_POLICY, type Anchor, type ChainPolicy } from './chain.ts'
 import { KEY_PROTECTIONS } from './contract.ts'
 import type { AnchorSource, DeviceStatus } from './verify.ts'
 
@@ -19,9 +19,6 @@ import type { AnchorSource, DeviceStatus } from './verify.ts'
  */
 export const DEVICE_STATES = ['active', 'disabled', 'revoked', 'pending'] as const
 
-/** TLS client authentication, and the TCG DICE key purposes attestInit and attestLoc (TCG DICE Attestation Architecture 1.2). */
-export const DEFAULT_EKU = ['1.3.6.1.5.5.7.3.2', '2.23.133.5.4.100.8', '2.23.133.5.4.100.9'] as const
-
 const DAY = 24 * 60 * 60 * 1000
 
 /** A fleet's name is in keys and paths of ours, so it is short and plain. */
@@ -34,9 +31,9 @@ export const fleetSettingsSchema = z.object({
   project_key_uploads: z.boolean().default(false),
   project_keys: z.array(z.string().min(8).max(128)).default([]),
   /** How long after its end a leaf certificate is still accepted, and flagged; 0 refuses. */
-  expired_leaf_days: z.number().min(0).max(3650).default(30),
+  expired_leaf_days: z.number().min(0).max(3650).default(DEFAULT_CHAIN_POLICY.expiredLeafMs / DAY),
   /** Extended key usages (OIDs) that a leaf must have one of, or 'any'. */
-  eku: z.union([z.literal('any'), z.array(z.string().regex(/^\d+(\.\d+)+$/)).min(1)]).default([...DEFAULT_EKU]),
+  eku: z.union([z.literal('any'), z.array(z.string().regex(/^\d+(\.\d+)+$/)).min(1)]).default(typeof DEFAULT_CHAIN_POLICY.eku === 'string' ? 'any' : [...DEFAULT_CHAIN_POLICY.eku]),
 })
 export type FleetSettings = z.infer<typeof fleetSettingsSchema>
 
@@ -144,7 +141,7 @@ export function createRegistry({ snapshotFile, load, clock, logger, intervalMs }
 
   return {
     anchors: () => view.anchors,
-    policy: (fleet) => view.policies.get(fleet) ?? DEFAULT_POLICY,
+    policy: (fleet) => view.policies.get(fleet) ?? DEFAULT_CHAIN_POLICY,
     deviceStatus: (fleet, deviceId) => view.devices.get(fleet)?.get(deviceId) ?? 'unknown',
     fleetOfProjectKey: (key) => view.projectKeys.get(key) ?? null,
     known: () => known,
@@ -169,8 +166,6 @@ interface View {
   devices: ReadonlyMap<string, ReadonlyMap<string, DeviceStatus>>
   projectKeys: ReadonlyMap<string, string>
 }
-
-const DEFAULT_POLICY = policyOf(fleetSettingsSchema.parse({}))
 
 function policyOf(settings: FleetSettings): ChainPolicy {
   return { expiredLeafMs: settings.expired_leaf_days * DAY, eku: settings.eku }

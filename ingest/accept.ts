@@ -1,0 +1,113 @@
+import type { Log } from '../infra/log/log.ts'
+import { TOPIC_ACCEPTED } from '../infra/log/log.ts'
+import { BrokenWorld } from '../infra/service/errors.ts'
+import { encodeAcceptedCrash, type AcceptedCrash } from './contract.ts'
+import { crashId, unsignedCrashId } from './crash-id.ts'
+import type { IngestMetrics } from './metrics.ts'
+import { refuse, type Refusal } from './outcome.ts'
+import type { Replay } from './replay.ts'
+import type { Held } from './spool.ts'
+import type { Verified } from './verify.ts'
+
+/**
+ * Promise: `queued` is returned only after log.append() has resolved, so a 2xx means durable. When the log can't, or
+ * not before the deadline, BrokenWorld is thrown and the device is told 503: the message may or may not be in the log,
+ * the device sends again, and the equal crash id makes it one crash.
+ *
+ * The blob of a large dump is durable before the message that points at it, and outlives an append of unknown outcome:
+ * a message without its dump would be worse than a dump without its message.
+ */
+export interface Accepted { status: 'queued' | 'duplicate'; id: string; authLevel: AcceptedCrash['authLevel'] }
+
+export interface SignedReport { verified: Verified; source: string; receivedAt: number; held: Held; annotations: AcceptedCrash['annotations'] }
+
+export interface UnsignedReport {
+  fleet: string
+  source: string
+  receivedAt: number
+  held: Held
+  claims: AcceptedCrash['claims']
+  annotations: AcceptedCrash['annotations']
+}
+
+export interface Accept {
+  /** Takes over `held`: it is released, and its blob kept or removed, whatever comes out. */
+  signed(report: SignedReport): Promise<Accepted | Refusal>
+  unsigned(report: UnsignedReport): Promise<Accepted>
+}
+
+const LATE_MS = 6 * 60 * 60 * 1000
+
+export function createAccept({ log, replay, metrics, appendMs }: { log: Log; replay: Replay; metrics: IngestMetrics; appendMs: number }): Accept {
+  async function append(crash: AcceptedCrash): Promise<void> {
+    try {
+      await withDeadline(log.append(TOPIC_ACCEPTED, { key: `${crash.fleet}/${crash.deviceId}`, value: encodeAcceptedCrash(crash) }), appendMs)
+    } catch (error) {
+      metrics.publishErrors.inc()
+      throw error
+    }
+    metrics.accepted.inc({ auth_level: crash.authLevel, standing: crash.standing })
+    metrics.bytes.inc(crash.size)
+  }
+
+  async function signed({ verified, source, receivedAt, held, annotations }: SignedReport): Promise<Accepted | Refusal> {
+    const { fleet, deviceKeyId, claims, manifest } = verified
+    const { bootcount, seq } = claims
+    const id = crashId({ fleet, deviceKeyId, bootcount, seq, digest: held.digest })
+    const claim = await replay.claim({ fleet, deviceKeyId, bootcount, seq, digest: held.digest })
+    if (claim.kind === 'duplicate') {
+      await held.discard()
+      return { status: 'duplicate', id, authLevel: 'payload-signed' }
+    }
+    const eventTime = eventTimeOf(claims.iat, claim.previousEvent, receivedAt)
+    const crash: AcceptedCrash = {
+      v: 1, id, fleet, receivedAt, eventTime, authLevel: 'payload-signed',
+      standing: claim.kind === 'fresh' ? 'counted' : claim.kind === 'stale' ? 'stale-counter' : 'counter-reuse',
+      deviceId: verified.deviceId, deviceKeyId, issuer: verified.issuer, anchor: verified.anchor, keyProtection: verified.keyProtection,
+      flags: receivedAt - eventTime > LATE_MS ? [...verified.flags, 'late'] : verified.flags,
+      source, contentType: manifest.contentType, digest: held.digest, size: held.size, claims, annotations,
+      manifest: manifest.item, dump: held.dump,
+    }
+    try {
+      await append(crash)
+      if (claim.kind === 'fresh') claim.keep(eventTime)
+    } finally {
+      if (claim.kind === 'fresh') claim.release()
+      held.release()
+    }
+    if (claim.kind === 'reuse') return refuse('counter-reuse', `boot ${bootcount}, report ${seq} was used for another dump; this one is kept aside`)
+    return { status: 'queued', id, authLevel: crash.authLevel }
+  }
+
+  async function unsigned({ fleet, source, receivedAt, held, claims, annotations }: UnsignedReport): Promise<Accepted> {
+    const { id, deviceId } = unsignedCrashId({ fleet, source, digest: held.digest })
+    try {
+      await append({
+        v: 1, id, fleet, receivedAt, eventTime: receivedAt, authLevel: 'project-key', standing: 'counted', deviceId,
+        keyProtection: 'unknown', flags: [], source, contentType: 'application/x-minidump', digest: held.digest, size: held.size,
+        claims, annotations, dump: held.dump,
+      })
+    } finally {
+      held.release()
+    }
+    return { status: 'queued', id, authLevel: 'project-key' }
+  }
+
+  return { signed, unsigned }
+}
+
+/** What the device says, clamped to [the previous event of its key, now]; detectors use it. `iat` is never a reason to refuse. */
+function eventTimeOf(iat: number | undefined, previousEvent: number, receivedAt: number): number {
+  if (iat === undefined) return receivedAt
+  return Math.max(Math.min(Math.floor(iat * 1000), receivedAt), Math.min(previousEvent, receivedAt))
+}
+
+async function withDeadline<T>(work: Promise<T>, ms: number): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const timer = setTimeout(() => reject(new BrokenWorld('log-deadline', `log: no answer within ${ms} ms`, { retryable: true })), ms)
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,229 @@
+import { randomBytes } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { Blobs } from '../infra/blobs/blobs.ts'
+import type { Log } from '../infra/log/log.ts'
+import type { Clock } from '../infra/service/clock.ts'
+import { BrokenWorld, messageOf } from '../infra/service/errors.ts'
+import type { Logger } from '../infra/service/logger.ts'
+import type { Metrics } from '../infra/service/metrics.ts'
+import { createAccept, type Accepted } from './accept.ts'
+import { createChainVerifier } from './chain.ts'
+import type { IngestSettings, Limits } from './config.ts'
+import { registerIngestMetrics } from './metrics.ts'
+import { createOps, type Readiness } from './ops.ts'
+import { isRefusal, problemOf, refuse, statusOf, type Refusal } from './outcome.ts'
+import { createReceive, type Later } from './receive.ts'
+import type { Registry } from './registry.ts'
+import { createReplay } from './replay.ts'
+import { createBudget } from './spool.ts'
+import { createSubmit } from './submit.ts'
+import { createThrottle, sourceOf } from './throttle.ts'
+import { createVerifier } from './verify.ts'
+
+/**
+ * The door that devices reach: one process, one listener for them, another for those who run it (ops.ts).
+ *
+ * Promise: every request gets one answer, and a 2xx means durable (accept.ts). A refused sender is answered at once and
+ * its unread body is dropped within bounds; whatever breaks here is a 503, because a device keeps its dump then.
+ * Fastify routes; the two bodies are read from the raw stream, since nothing may buffer a stranger's dump.
+ */
+export interface IngestDeps {
+  settings: IngestSettings
+  log: Log
+  blobs: Blobs
+  /** Started and stopped by whoever made it. */
+  registry: Registry
+  clock: Clock
+  logger: Logger
+  metrics: Metrics
+  /** A folder of its own for the replay windows. */
+  replayDirectory: string
+}
+
+export interface Ingest {
+  start(): Promise<{ url: string; port: number; opsUrl: string; opsPort: number }>
+  stop(): Promise<void>
+  ready(): Promise<Readiness>
+}
+
+const CHAINS_CACHED = 50_000
+
+export function createIngest({ settings, log, blobs, registry, clock, logger, metrics, replayDirectory }: IngestDeps): Ingest {
+  const { limits, quotas, host, port, opsHost, opsPort, appendMs, retryAfterSeconds } = settings
+  const counters = registerIngestMetrics(metrics)
+  const replay = createReplay({ directory: replayDirectory, logger })
+  const throttle = createThrottle(quotas)
+  const budget = createBudget(limits.bytesInFlight, (used) => counters.bytesInFlight.set(used))
+  const verifier = createVerifier({ registry, chains: createChainVerifier({ cacheSize: CHAINS_CACHED }) })
+  const accept = createAccept({ log, replay, metrics: counters, appendMs })
+  const parts = { accept, verifier, replay, registry, throttle, blobs, budget, clock, logger, limits, metrics: counters }
+  const receive = createReceive(parts)
+  const submit = createSubmit(parts)
+
+  const app = createApp(limits)
+  const waitingToGoOn = new WeakSet<IncomingMessage>()
+  // Without this listener node tells every sender to go on, also those who are about to be refused.
+  app.server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+    waitingToGoOn.add(request)
+    app.server.emit('request', request, response)
+  })
+
+  app.post('/v1/crashes', (request, reply) => serve('/v1/crashes', request, reply, crashAnswer, () => receive({
+    request: request.raw,
+    source: sourceOf(request.socket.remoteAddress),
+    requestId: request.id,
+    goOn() { if (waitingToGoOn.delete(request.raw)) reply.raw.writeContinue() },
+  })))
+
+  app.post('/submit', (request, reply) => serve('/submit', request, reply, socorro(request) ? socorroAnswer : uploadAnswer, () => {
+    if (waitingToGoOn.delete(request.raw)) reply.raw.writeContinue()
+    return submit({ request: request.raw, source: sourceOf(request.socket.remoteAddress), requestId: request.id, query: request.query as Record<string, unknown> })
+  }))
+
+  async function serve(
+    route: string, request: FastifyRequest, reply: FastifyReply, render: (accepted: Accepted) => Answer, work: () => Promise<Accepted | Refusal>,
+  ): Promise<void> {
+    const started = performance.now()
+    const outcome = await attempt(request.id, work)
+    const answer = isRefusal(outcome) ? refusalAnswer(outcome, retryAfterSeconds) : render(outcome)
+    if (isRefusal(outcome)) {
+      counters.rejected.inc({ reason: outcome.slug })
+      // Over quota is counted, not logged: a storm must not fill the disk with lines about itself.
+      if (answer.code !== 429) logger.info({ stage: 'ingest', slug: outcome.slug, requestId: request.id, detail: outcome.detail }, 'refused')
+    }
+    await send(request.raw, reply, answer, limits)
+    counters.requests.inc({ route, code: answer.code })
+    counters.requestSeconds.observe((performance.now() - started) / 1000)
+  }
+
+  async function attempt(requestId: string, work: () => Promise<Accepted | Refusal>): Promise<Accepted | Refusal> {
+    if (!registry.known()) return refuse('registry-unknown', 'no snapshot of fleets and anchors has been read yet')
+    try {
+      return await work()
+    } catch (error) {
+      const code = error instanceof BrokenWorld ? error.code : 'unexpected'
+      logger.error({ stage: 'ingest', slug: 'log-unavailable', code, requestId, reason: messageOf(error), stack: error instanceof BrokenWorld ? undefined : (error as Error).stack }, 'not durable')
+      return refuse('log-unavailable', 'the report could not be made durable')
+    }
+  }
+
+  async function ready(): Promise<Readiness> {
+    const readAt = registry.readAt()
+    if (readAt !== null) counters.registryAge.set(Math.max(0, clock.now() - readAt) / 1000)
+    const [logCheck, blobCheck] = await Promise.allSettled([log.check(), blobs.check()])
+    return {
+      log: logCheck.status === 'fulfilled' ? 'ok' : messageOf(logCheck.reason),
+      blobs: blobCheck.status === 'fulfilled' ? 'ok' : messageOf(blobCheck.reason),
+      registry: registry.known() ? 'ok' : 'no snapshot of fleets and anchors has been read yet',
+    }
+  }
+
+  const ops = createOps({ ready, metrics })
+  return {
+    ready,
+    async start() {
+      await Promise.all([app.listen({ host, port }), ops.listen({ host: opsHost, port: opsPort })])
+      return { ...addressOf(app, host, 'url', 'port'), ...addressOf(ops, opsHost, 'opsUrl', 'opsPort') }
+    },
+    async stop() {
+      await Promise.all([app.close(), ops.close()])
+      await replay.close()
+    },
+  }
+}
+
+function createApp(limits: Limits): FastifyInstance {
+  const ids = randomBytes(6).toString('hex')
+  let requests = 0
+  const app = Fastify({
+    logger: false,
+    genReqId: () => `${ids}${(requests++).toString(16).padStart(6, '0')}`,
+    bodyLimit: Number.MAX_SAFE_INTEGER,
+    // Bodies have time-outs of their own (body.ts); node would end a slow but steady upload at a fixed time.
+    requestTimeout: 0,
+    keepAliveTimeout: 72_000,
+    forceCloseConnections: 'idle',
+    // Room for a Crash-Manifest header: 8 KiB in base64.
+    http: { headersTimeout: limits.headersMs, maxHeaderSize: 24 * 1024 },
+  })
+  app.server.maxConnections = limits.connections
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
+  app.setNotFoundHandler((request, reply) => send(request.raw, reply, problemAnswer(404, { type: 'about:blank', title: 'Not Found', status: 404 }), limits))
+  app.setErrorHandler<Error & { statusCode?: number }>((error, request, reply) => {
+    const status = error.statusCode ?? 500
+    return send(request.raw, reply, problemAnswer(status, { type: 'about:blank', title: error.message, status }), limits)
+  })
+  return app
+}
+
+interface Answer { code: number; type: string; body: string; retryAfter?: number }
+
+const problemAnswer = (code: number, problem: object): Answer => ({ code, type: 'application/problem+json', body: JSON.stringify(problem) })
+
+function refusalAnswer(refusal: Refusal | Later, retryAfterSeconds: number): Answer {
+  const code = statusOf(refusal.slug)
+  const answer = problemAnswer(code, problemOf(refusal))
+  if (code !== 503 && code !== 429) return answer
+  return { ...answer, retryAfter: 'retryAfter' in refusal ? refusal.retryAfter : retryAfterSeconds }
+}
+
+const crashAnswer = ({ status, id, authLevel }: Accepted): Answer => (status === 'duplicate'
+  ? { code: 200, type: 'application/json', body: `{"id":"${id}","status":"duplicate"}` }
+  : { code: 202, type: 'application/json', body: `{"id":"${id}","status":"queued","auth_level":"${authLevel}"}` })
+
+/** Crashpad keeps the whole body as the report's id, and takes any answer but 200 for a failure. */
+const uploadAnswer = ({ id }: Accepted): Answer => ({ code: 200, type: 'text/plain', body: id })
+const socorroAnswer = ({ id }: Accepted): Answer => ({ code: 200, type: 'text/plain', body: `CrashID=bp-${id}\n` })
+const socorro = ({ query }: FastifyRequest): boolean => (query as Record<string, unknown>).reply === 'socorro'
+
+/**
+ * Sends an answer. When the body hasn't been read, closing at once would reset the connection and could take the answer
+ * with it (RFC 9112 9.6): so the answer goes out whole, what still comes is dropped for a while, then the connection ends.
+ */
+async function send(request: IncomingMessage, reply: FastifyReply, { code, type, body, retryAfter }: Answer, limits: Limits): Promise<void> {
+  const headers: Record<string, string | number> = {
+    'content-type': type, 'x-request-id': reply.request.id, 'x-content-type-options': 'nosniff', 'cache-control': 'no-store',
+    ...(retryAfter === undefined ? {} : { 'retry-after': retryAfter }),
+  }
+  if (request.complete) {
+    // Not returned: a reply is thenable, and to wait for it would be to wait for the socket.
+    reply.code(code).headers(headers).send(body)
+    return
+  }
+  reply.hijack()
+  if (request.socket.destroyed) return
+  reply.raw.writeHead(code, { ...headers, 'content-length': Buffer.byteLength(body), connection: 'close' })
+  reply.raw.write(body)
+  await drop(request, limits)
+  reply.raw.end()
+}
+
+function drop(request: IncomingMessage, { lingerBytes, lingerMs }: Limits): Promise<void> {
+  return new Promise((resolve) => {
+    let dropped = 0
+    const timer = setTimeout(finish, lingerMs)
+    function finish(): void {
+      clearTimeout(timer)
+      request.off('data', count)
+      resolve()
+    }
+    function count(chunk: Buffer): void {
+      dropped += chunk.length
+      if (dropped > lingerBytes) finish()
+    }
+    request.removeAllListeners('readable')
+    request.on('data', count)
+    request.once('end', finish)
+    request.once('close', finish)
+    request.resume()
+  })
+}
+
+function addressOf<U extends string, P extends string>(app: FastifyInstance, host: string, url: U, port: P): Record<U, string> & Record<P, number> {
+  const bound = (app.server.address() as AddressInfo).port
+  const shown = host.includes(':') ? `[${host}]` : host
+  return { [url]: `http://${shown}:${bound}`, [port]: bound } as Record<U, string> & Record<P, number>
+}

