@@ -16,7 +16,8 @@ export interface SymbolicatedCrash {
   analysis: Analysis
 }
 
-export interface Archive { pack: string; dumpOffset: number; dumpLength: number; manifestOffset: number; manifestLength: number }
+/** `pack` holds the dump (a large dump is a blob of its own), `manifestPack` the manifest; for small dumps they are the same object. */
+export interface Archive { pack: string; dumpOffset: number; dumpLength: number; manifestPack: string; manifestOffset: number; manifestLength: number }
 
 /** What is computed from the dump's bytes, the claims and the symbols alone: same input, same analysis. */
 export interface Analysis {

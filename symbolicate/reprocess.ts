@@ -1,0 +1,108 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Blobs } from '../infra/blobs/blobs.ts'
+import type { ClickHouse } from '../infra/clickhouse/client.ts'
+import type { Clock } from '../infra/service/clock.ts'
+import { messageOf } from '../infra/service/errors.ts'
+import type { Logger } from '../infra/service/logger.ts'
+import { CONTENT_TYPES } from '../ingest/contract.ts'
+import { readDump } from './archive.ts'
+import type { Inserter } from './insert.ts'
+import type { WorkerMetrics } from './metrics.ts'
+import type { DumpInput, Processing, SymbolFiles } from './process.ts'
+import { missingModules } from './queries/missing.ts'
+import { FIRST_KEY, waitingFor } from './queries/waiting.ts'
+import { analysedColumns, claimsOf, type CrashRow } from './write.ts'
+
+/**
+ * Symbols arrive after the crash: whoever waits for them is read back from the archive, analysed again and written with
+ * the next revision. The key stays, so the crash is counted once as before; only what was computed from it is new.
+ *
+ * A second run for the same module finds nobody waiting. A crash whose new analysis is no better (its parser was killed,
+ * the symbols are for another file) keeps its row. A worker that dies half-way sweeps when it starts again.
+ */
+export interface Reprocessor {
+  reprocess(arrival: { debugId: string }): Promise<number>
+  /** In the background: reprocesses for every module that crashes wait for and the store has. */
+  sweep(): void
+  stop(): Promise<void>
+}
+
+const PAGE = 64
+
+export function createReprocessor({ clickhouse, blobs, symbols, process, inserter, clock, logger, metrics, settled, isStopping }: {
+  clickhouse: ClickHouse
+  blobs: Blobs
+  symbols: SymbolFiles
+  process: (input: DumpInput) => Processing
+  inserter: Inserter
+  clock: Clock
+  logger: Logger
+  metrics: WorkerMetrics
+  /** Resolves when the crashes that are analysed now, perhaps without the new symbols, are in the table. */
+  settled: () => Promise<unknown>
+  isStopping: () => boolean
+}): Reprocessor {
+  let last: Promise<unknown> = Promise.resolve()
+  let sweeping: Promise<void> = Promise.resolve()
+
+  /** One module at a time: two that complete the same crash must not write the same revision twice. */
+  function reprocess({ debugId }: { debugId: string }): Promise<number> {
+    const run = last.then(() => reprocessAll(debugId))
+    last = run.catch(() => {})
+    return run
+  }
+
+  async function reprocessAll(debugId: string): Promise<number> {
+    await settled()
+    let changed = 0
+    let after = FIRST_KEY
+    while (!isStopping()) {
+      const rows = await waitingFor(clickhouse, debugId, after, PAGE)
+      const end = rows.at(-1)
+      if (end === undefined) break
+      const renewed = (await Promise.all(rows.map((row) => renew(row, debugId)))).filter((row) => row !== null)
+      await inserter.insert('crashes', renewed, isStopping)
+      metrics.event('reprocessed', renewed.length)
+      changed += renewed.length
+      after = { fleet: end.fleet, event_time: end.event_time, id: end.id }
+    }
+    logger.info({ stage: 'reprocess', debugId, changed }, 'symbols arrived')
+    return changed
+  }
+
+  async function renew(row: CrashRow, debugId: string): Promise<CrashRow | null> {
+    const contentType = CONTENT_TYPES.find((type) => type === row.content_type)
+    if (contentType === undefined) return null
+    const place = { pack: row.pack, dumpOffset: Number(row.dump_offset), dumpLength: Number(row.dump_length) }
+    const analysis = await process({ contentType, claims: claimsOf(row), annotations: row.annotations, load: () => readDump(blobs, place) }).analysis
+    const renewed = { ...row, ...analysedColumns(analysis, Number(row.revision) + 1, clock.now()) }
+    const better = (analysis.status === 'ok' || analysis.status === 'partial') && !renewed.missing_symbols.some((module) => module.debug_id === debugId)
+    return better ? renewed : null
+  }
+
+  async function sweepAll(): Promise<void> {
+    for (let wait = 1000; !isStopping(); wait = Math.min(wait * 2, 60_000)) {
+      try {
+        for (const module of await missingModules(clickhouse)) {
+          if (isStopping()) return
+          if ((await symbols.locate(module)).status === 'found') await reprocess({ debugId: module.debugId })
+        }
+        return
+      } catch (error) {
+        if (isStopping()) return
+        logger.warn({ stage: 'reprocess', retryInMs: wait, reason: messageOf(error) }, 'could not look for crashes whose symbols have arrived')
+        await delay(wait, undefined, { ref: false })
+      }
+    }
+  }
+
+  return {
+    reprocess,
+    sweep() {
+      sweeping = sweepAll()
+    },
+    async stop() {
+      await Promise.race([Promise.all([last, sweeping]), delay(1000, undefined, { ref: false })])
+    },
+  }
+}

@@ -1,0 +1,31 @@
+import { createHash } from 'node:crypto'
+import type { Claims } from '../ingest/contract.ts'
+import type { Analysis, AnalysisStatus } from './contract.ts'
+
+/**
+ * A dump that no parser could read is still a crash: kept, marked and counted. It is grouped by what failed and by the
+ * build that sent it, so that a device which only ever sends broken dumps is one line and not a hundred.
+ */
+export function unreadable(status: AnalysisStatus, reason: string, { contentType, claims }: { contentType: string; claims: Claims }): Analysis {
+  const build = claims.buildId ?? claims.swversion ?? claims.swname ?? 'unknown build'
+  const text = `1 | unknown | ${status} | ${build}`
+  return {
+    status,
+    statusReason: reason,
+    kind: 'unknown',
+    access: 'unknown',
+    evidence: {
+      class: 0, severity: 'unknown', cwe: [], for: [], against: [], addressClass: 'unknown',
+      faultAddress: null, pc: null, sp: null, pattern: null, pcOutsideModules: false,
+    },
+    signature: {
+      ruleset: 1, bucket: createHash('sha256').update(text).digest('hex').slice(0, 16), text, title: `unreadable dump: ${status} (${build})`,
+      frames: [], notes: [], provisional: true,
+    },
+    report: {
+      status, format: contentType, pid: null, system_info: { os: 'unknown', os_ver: null, cpu_arch: 'unknown' },
+      crash_info: { type: null, address: null, crashing_thread: null, assertion: null, access: 'unknown' },
+      crashing_thread: null, threads: [], modules: [], main_module: null, annotations: {}, notes: [{ slug: status, text: reason }],
+    },
+  }
+}

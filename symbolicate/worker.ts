@@ -1,0 +1,274 @@
+import { readDump, archive } from './archive.ts'
+import type { Blobs } from '../infra/blobs/blobs.ts'
+import type { ClickHouse } from '../infra/clickhouse/client.ts'
+import { TOPIC_ACCEPTED, type Log, type LogBatch, type LogConsumer, type LogEntry } from '../infra/log/log.ts'
+import type { Clock } from '../infra/service/clock.ts'
+import { messageOf } from '../infra/service/errors.ts'
+import type { Logger } from '../infra/service/logger.ts'
+import { decodeAcceptedCrash, type AcceptedCrash } from '../ingest/contract.ts'
+import type { WorkerSettings } from './config.ts'
+import type { Analysis, Archive } from './contract.ts'
+import { bury, type DeadLetter } from './dead-letter.ts'
+import { createInflight, type Inflight } from './inflight.ts'
+import { createInserter } from './insert.ts'
+import type { WorkerMetrics } from './metrics.ts'
+import { createProcessor, type SymbolFiles } from './process.ts'
+import { counterKey, usedCounters, type Counter } from './queries/counters.ts'
+import { nextOffset } from './queries/position.ts'
+import { written } from './queries/written.ts'
+import { createReprocessor } from './reprocess.ts'
+import type { Pool } from './sandbox/pool.ts'
+import { dateTime, rowOf } from './write.ts'
+
+/**
+ * From the log to the table. Promise: every acknowledged crash ends as exactly one crash in every count, or as one dead
+ * letter with its reason; kill -9 anywhere, duplicates and rebalances included.
+ *
+ * A batch: decode; drop what is there already; archive the dumps as one object, while the pool analyses them; one block
+ * into `crashes`; the dead letters; then, as its own row, the position. What is half done when the process dies is done
+ * again and says the same: the key of a row (fleet, event time, id) comes from ingest, and everything that counts counts
+ * keys. So a re-read entry is written again, for the views that a kill may have cut off; only an entry whose crash the
+ * table holds from another place in the log is a duplicate.
+ *
+ * The position that counts is the one in ClickHouse: start reads it, the log's own may be ahead by the slow dumps that
+ * are still under way (inflight.ts). Order is decided here: of two reports with the same counters and other bytes, the
+ * later in the log is the one that reused them.
+ */
+export interface WorkerDeps {
+  settings: WorkerSettings
+  log: Log
+  blobs: Blobs
+  symbols: SymbolFiles
+  pool: Pool
+  clickhouse: ClickHouse
+  clock: Clock
+  logger: Logger
+  metrics: WorkerMetrics
+}
+
+export interface Worker {
+  /** Resolves when the log hands over its first batches. */
+  start(): Promise<void>
+  /** Finishes the batch in hand unless ClickHouse is away; slow dumps are left to the next start. */
+  stop(): Promise<void>
+  /** Rejects with the reason when no crash can be written now. */
+  ready(): Promise<void>
+  /** Crashes that wait for this module's symbols, analysed again: how many changed. */
+  reprocess(arrival: { debugId: string }): Promise<number>
+}
+
+/** A crash and where the log holds it. */
+interface Item { crash: AcceptedCrash; entry: LogEntry }
+interface Analysed extends Item { archive: Archive; analysis: Analysis }
+
+export function createWorker({ settings, log, blobs, symbols, pool, clickhouse, clock, logger, metrics }: WorkerDeps): Worker {
+  const inserter = createInserter({ clickhouse, logger, metrics, retryMs: settings.retryMs, retryMaxMs: settings.retryMaxMs })
+  const process = createProcessor({ pool, symbols, inflateBytes: settings.sandbox.inflateBytes, metrics })
+  const inflights = new Map<number, Inflight>()
+  /** Crashes that are analysed now, by id, with their counters; slow ones stay here beyond their batch. */
+  const underWay = new Map<string, string | null>()
+  const stragglers = new Set<Promise<void>>()
+  const batches = new Set<Promise<void>>()
+  let consumer: LogConsumer | null = null
+  let stopping = false
+  const isStopping = () => stopping
+  const reprocessor = createReprocessor({ clickhouse, blobs, symbols, process, inserter, clock, logger, metrics, settled: () => Promise.allSettled([...batches, ...stragglers]), isStopping })
+
+  async function startAt(partition: number): Promise<number> {
+    inflights.set(partition, createInflight())
+    return nextOffset(clickhouse, TOPIC_ACCEPTED, partition)
+  }
+
+  async function handle(batch: LogBatch): Promise<void> {
+    const inflight = inflights.get(batch.partition) ?? createInflight()
+    const givenUp = () => stopping || batch.stale()
+    const { items, letters } = decodeBatch(batch)
+    const { kept, duplicates } = await withoutDuplicates(batch, items)
+    const judged = await judgeCounters(batch, kept)
+
+    for (const { crash } of judged) underWay.set(crash.id, counterKeyOf(crash))
+    const handedOn = new Set<string>()
+    try {
+      const work = judged.map((item) => ({ item, ...process(inputOf(item.crash)) }))
+      const [places] = await Promise.all([
+        archive(blobs, batch.topic, batch.partition, judged.map(({ crash, entry }) => ({ crash, offset: entry.offset }))),
+        Promise.all(work.map(({ analysis, slow }) => Promise.race([analysis, slow]))),
+      ])
+      const ready: Analysed[] = []
+      const late: { item: Item; archive: Archive; analysis: Promise<Analysis> }[] = []
+      for (const [index, { item, analysis }] of work.entries()) {
+        const place = places[index] as Archive
+        const now = await Promise.race([analysis, Promise.resolve(null)])
+        if (now === null) late.push({ item, archive: place, analysis })
+        else ready.push({ ...item, archive: place, analysis: now })
+      }
+      if (batch.stale()) return
+      await writeCrashes(batch, ready, letters, givenUp)
+      await bury(letters, batch, { log, inserter, metrics, now: clock.now(), givenUp })
+      metrics.event('duplicate', duplicates)
+
+      inflight.read((batch.entries.at(-1)?.offset ?? -1) + 1, late.map(({ item }) => item.entry.offset))
+      await writePosition(batch, inflight, givenUp)
+      for (const straggler of late) {
+        handedOn.add(straggler.item.crash.id)
+        track(stragglers, follow(batch, inflight, straggler))
+        metrics.stragglers(stragglers.size)
+      }
+      while (stragglers.size >= settings.stragglers && !givenUp()) await Promise.race(stragglers)
+    } finally {
+      for (const { crash } of judged) if (!handedOn.has(crash.id)) underWay.delete(crash.id)
+    }
+  }
+
+  /** A slow dump's own end: its row, then the position. Until then a restart reads it again. */
+  async function follow(batch: LogBatch, inflight: Inflight, { item, archive: place, analysis }: { item: Item; archive: Archive; analysis: Promise<Analysis> }): Promise<void> {
+    const givenUp = () => stopping || batch.stale()
+    try {
+      const letters: DeadLetter[] = []
+      await writeCrashes(batch, [{ ...item, archive: place, analysis: await again(analysis, item.crash, givenUp) }], letters, givenUp)
+      await bury(letters, batch, { log, inserter, metrics, now: clock.now(), givenUp })
+      inflight.finish(item.entry.offset)
+      await writePosition(batch, inflight, givenUp)
+    } catch (error) {
+      if (!givenUp()) logger.error({ stage: 'worker', crash: item.crash.id, topic: batch.topic, partition: batch.partition, offset: item.entry.offset, reason: messageOf(error) }, 'a slow dump was left to the next start')
+    } finally {
+      underWay.delete(item.crash.id)
+      metrics.stragglers(stragglers.size - 1)
+    }
+  }
+
+  /** The analysis, tried again for as long as the world (never the dump) keeps it from ending. */
+  async function again(analysis: Promise<Analysis>, crash: AcceptedCrash, givenUp: () => boolean): Promise<Analysis> {
+    for (let wait = settings.retryMs; ; wait = Math.min(wait * 2, settings.retryMaxMs)) {
+      try {
+        return await analysis
+      } catch (error) {
+        if (givenUp()) throw error
+        logger.warn({ stage: 'analyse', crash: crash.id, retryInMs: wait, reason: messageOf(error) }, 'analysis failed, it will be tried again')
+        await new Promise((resolve) => setTimeout(resolve, wait))
+        analysis = process(inputOf(crash)).analysis
+      }
+    }
+  }
+
+  const inputOf = (crash: AcceptedCrash) => {
+    const { contentType, claims, annotations, dump } = crash
+    const load = async () => ('blob' in dump ? readDump(blobs, { pack: dump.blob, dumpOffset: 0, dumpLength: crash.size }) : dump.bytes)
+    return { contentType, claims, annotations, load }
+  }
+
+  /** Appends to `letters` the rows that ClickHouse refuses. */
+  async function writeCrashes(batch: LogBatch, crashes: readonly Analysed[], letters: DeadLetter[], givenUp: () => boolean): Promise<void> {
+    if (crashes.length === 0) return
+    const now = clock.now()
+    const entries = new Map(crashes.map(({ crash, entry }) => [crash.id, entry]))
+    const rows = crashes.map(({ crash, entry, archive: place, analysis }) => rowOf({
+      accepted: crash, position: { topic: batch.topic, partition: batch.partition, offset: entry.offset }, archive: place, revision: 0, analysis,
+    }, now))
+    const { refused } = await inserter.insert('crashes', rows, givenUp)
+    for (const { row, reason } of refused) letters.push({ slug: 'row-refused', reason, entry: entries.get(row.id) as LogEntry })
+    for (const { crash, entry, analysis } of crashes) {
+      metrics.written((now - crash.receivedAt) / 1000)
+      if (analysis.status !== 'ok' && analysis.status !== 'partial') {
+        logger.info({ stage: 'analyse', crash: crash.id, slug: analysis.status, reason: analysis.statusReason, topic: batch.topic, partition: batch.partition, offset: entry.offset }, 'a dump could not be read')
+      }
+    }
+    metrics.event('written', crashes.length - refused.length)
+  }
+
+  async function writePosition(batch: LogBatch, inflight: Inflight, givenUp: () => boolean): Promise<void> {
+    const { topic, partition } = batch
+    if (inflight.position === null) return
+    await inserter.insert('positions', [{ topic, partition, next_offset: inflight.position, written_at: dateTime(clock.now()) }], givenUp)
+  }
+
+  /** What the table holds from another place in the log, or what this batch or a slow dump has already. */
+  async function withoutDuplicates(batch: LogBatch, items: readonly Item[]): Promise<{ kept: Item[]; duplicates: number }> {
+    const there = await written(clickhouse, [...new Set(items.map(({ crash }) => crash.id))])
+    const seen = new Set<string>()
+    const kept = items.filter(({ crash: { id }, entry }) => {
+      const places = there.get(id) ?? []
+      const reread = places.some((place) => place.topic === batch.topic && place.partition === batch.partition && place.offset === entry.offset)
+      const duplicate = seen.has(id) || underWay.has(id) || (places.length > 0 && !reread)
+      seen.add(id)
+      return !duplicate
+    })
+    return { kept, duplicates: items.length - kept.length }
+  }
+
+  /** The later of two reports with the same counters and other bytes reused them, whatever ingest saw of them. */
+  async function judgeCounters(batch: LogBatch, items: readonly Item[]): Promise<Item[]> {
+    const counters = items.flatMap(({ crash }) => counterOf(crash) ?? [])
+    const used = await usedCounters(clickhouse, counters)
+    const here = new Map<string, string>()
+    for (const [id, key] of underWay) if (key !== null) here.set(key, id)
+    return items.map((item) => {
+      const counter = counterOf(item.crash)
+      if (counter === null) return item
+      const key = counterKey(counter)
+      const first = here.get(key) ?? item.crash.id
+      here.set(key, first)
+      const before = (used.get(key) ?? []).some(({ id, topic, partition, offset }) =>
+        id !== item.crash.id && !(topic === batch.topic && partition === batch.partition && offset >= item.entry.offset))
+      if (!before && first === item.crash.id) return item
+      return { ...item, crash: { ...item.crash, standing: 'counter-reuse' } }
+    })
+  }
+
+  return {
+    async start() {
+      await pool.ready()
+      const { group, batchEntries: maxEntries, batchBytes: maxBytes, batchWaitMs: maxWaitMs } = settings
+      consumer = await log.consume({ topic: TOPIC_ACCEPTED, group, startAt, maxEntries, maxBytes, maxWaitMs }, (batch) => track(batches, handle(batch)))
+      reprocessor.sweep()
+    },
+    async stop() {
+      stopping = true
+      await consumer?.stop()
+      await pool.stop()
+      await Promise.allSettled([...batches, ...stragglers])
+      await reprocessor.stop()
+    },
+    async ready() {
+      await Promise.all([log.check(), blobs.check(), pool.ready(), clickhouse.query({ query: 'SELECT 1' }).then((result) => result.text())])
+    },
+    reprocess: (arrival) => reprocessor.reprocess(arrival),
+  }
+}
+
+function decodeBatch(batch: LogBatch): { items: Item[]; letters: DeadLetter[] } {
+  const items: Item[] = []
+  const letters: DeadLetter[] = []
+  if (batch.gap !== undefined) {
+    const { from, to } = batch.gap
+    letters.push({ slug: 'retention-gap', reason: `log: offsets ${from} to ${to - 1} were deleted before they were read`, entry: { offset: from, key: '', value: new Uint8Array(0) } })
+  }
+  for (const entry of batch.entries) {
+    if (entry.fault !== undefined) {
+      letters.push({ slug: entry.fault, reason: `log: the ${entry.value.length} stored bytes are not the bytes that were written`, entry })
+      continue
+    }
+    const decoded = decodeAcceptedCrash(entry.value)
+    if ('crash' in decoded) items.push({ crash: decoded.crash, entry })
+    else letters.push({ ...decoded, entry })
+  }
+  return { items, letters }
+}
+
+function counterOf({ deviceKeyId, claims }: AcceptedCrash): Counter | null {
+  if (deviceKeyId === undefined || claims.bootcount === undefined || claims.seq === undefined) return null
+  return { deviceKey: deviceKeyId, bootcount: claims.bootcount, seq: claims.seq }
+}
+
+function counterKeyOf(crash: AcceptedCrash): string | null {
+  const counter = counterOf(crash)
+  return counter === null ? null : counterKey(counter)
+}
+
+/** Keeps a promise in a set for as long as it is under way. */
+function track(set: Set<Promise<void>>, work: Promise<void>): Promise<void> {
+  set.add(work)
+  const done = () => set.delete(work)
+  work.then(done, done)
+  return work
+}
