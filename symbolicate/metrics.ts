@@ -2,6 +2,7 @@ import { Counter, Gauge, Histogram } from 'prom-client'
 import type { Metrics } from '../infra/service/metrics.ts'
 import type { AnalysisStatus } from './contract.ts'
 import type { DeadLetterSlug, Result } from './outcome.ts'
+import type { SymbolStatus } from './symbols/source.ts'
 
 /** The worker's metrics; each help text says what a rise means. */
 export function createWorkerMetrics(registry: Metrics) {
@@ -10,7 +11,6 @@ export function createWorkerMetrics(registry: Metrics) {
   const statuses = new Counter({ registers, name: 'overrun_worker_analyses_total', labelNames: ['status'], help: 'Dumps by how well they could be read. "parser-killed" or "budget-exceeded" rising: somebody sends dumps that no honest device makes, or a new kind of dump is too large.' })
   const symbolicate = new Histogram({ registers, name: 'overrun_symbolicate_seconds', labelNames: ['format'], buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30], help: 'Time from a free parser to the analysis of one dump. Rising: larger dumps, cold symbols, or too few cores.' })
   const kills = new Counter({ registers, name: 'overrun_parser_kills_total', labelNames: ['why'], help: 'Parsers ended by force. Rising "time" or "memory": hostile or huge dumps. Rising "died" or "protocol": a defect in a parser.' })
-  const symbols = new Counter({ registers, name: 'overrun_symbol_cache_requests_total', labelNames: ['result'], help: 'Look-ups of symbol files. "missing" rising: builds are in the field whose symbols nobody uploaded. "prepared" rising: the cache is too small.' })
   const unsymbolicated = new Counter({ registers, name: 'overrun_events_unsymbolicated_total', labelNames: ['reason'], help: 'Crashes with a module on the crashing stack that has no usable symbols. Rising: upload the builds that the page "symbols missing" lists.' })
   const deadLetters = new Counter({ registers, name: 'overrun_dlq_messages_total', labelNames: ['reason'], help: 'Messages that could not become a crash. Any rise wants a look: the row in dead_letters says what and where.' })
   const insertSeconds = new Histogram({ registers, name: 'overrun_clickhouse_insert_seconds', buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10], help: 'Time of one insert of a block. Rising: ClickHouse is busy merging or reading, or its disk is slow.' })
@@ -27,7 +27,6 @@ export function createWorkerMetrics(registry: Metrics) {
       if (missing) unsymbolicated.inc({ reason: 'missing' })
     },
     kill: (why: string) => kills.inc({ why }),
-    symbolRequest: (result: 'cached' | 'prepared' | 'missing' | 'corrupt' | 'mismatched' | 'no-id') => symbols.inc({ result }),
     deadLetter: (reason: DeadLetterSlug) => deadLetters.inc({ reason }),
     inserted: (rows: number, seconds: number) => {
       insertRows.inc(rows)
@@ -39,3 +38,9 @@ export function createWorkerMetrics(registry: Metrics) {
   }
 }
 export type WorkerMetrics = ReturnType<typeof createWorkerMetrics>
+
+/** The symbol store's; apart, because the dashboard has a store and no worker. */
+export function createSymbolMetrics(registry: Metrics) {
+  const requests = new Counter({ registers: [registry], name: 'overrun_symbol_cache_requests_total', labelNames: ['result'], help: 'Look-ups of symbol files. "missing" rising: builds are in the field whose symbols nobody uploaded. "prepared" rising: the cache is too small.' })
+  return { request: (result: 'cached' | 'prepared' | Exclude<SymbolStatus, 'found'>) => requests.inc({ result }) }
+}

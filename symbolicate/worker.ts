@@ -5,19 +5,20 @@ import { TOPIC_ACCEPTED, type Log, type LogBatch, type LogConsumer, type LogEntr
 import type { Clock } from '../infra/service/clock.ts'
 import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
+import type { Metrics } from '../infra/service/metrics.ts'
 import { decodeAcceptedCrash, type AcceptedCrash } from '../ingest/contract.ts'
 import type { WorkerSettings } from './config.ts'
 import type { Analysis, Archive } from './contract.ts'
 import { bury, type DeadLetter } from './dead-letter.ts'
 import { createInflight, type Inflight } from './inflight.ts'
 import { createInserter } from './insert.ts'
-import type { WorkerMetrics } from './metrics.ts'
+import { createWorkerMetrics } from './metrics.ts'
 import { createProcessor, type SymbolFiles } from './process.ts'
 import { counterKey, usedCounters, type Counter } from './queries/counters.ts'
 import { nextOffset } from './queries/position.ts'
 import { written } from './queries/written.ts'
 import { createReprocessor } from './reprocess.ts'
-import type { Pool } from './sandbox/pool.ts'
+import { createPool } from './sandbox/pool.ts'
 import { dateTime, rowOf } from './write.ts'
 
 /**
@@ -38,12 +39,11 @@ export interface WorkerDeps {
   settings: WorkerSettings
   log: Log
   blobs: Blobs
-  symbols: SymbolFiles
-  pool: Pool
+  symbols: SymbolFiles & { readonly cacheDirectory: string }
   clickhouse: ClickHouse
   clock: Clock
   logger: Logger
-  metrics: WorkerMetrics
+  metrics: Metrics
 }
 
 export interface Worker {
@@ -61,7 +61,10 @@ export interface Worker {
 interface Item { crash: AcceptedCrash; entry: LogEntry }
 interface Analysed extends Item { archive: Archive; analysis: Analysis }
 
-export function createWorker({ settings, log, blobs, symbols, pool, clickhouse, clock, logger, metrics }: WorkerDeps): Worker {
+export function createWorker({ settings, log, blobs, symbols, clickhouse, clock, logger, metrics: registry }: WorkerDeps): Worker {
+  const metrics = createWorkerMetrics(registry)
+  const { children: size, timeMs, patienceMs, memoryBytes, answerBytes } = settings.sandbox
+  const pool = createPool({ size, timeMs, patienceMs, memoryBytes, answerBytes, idleMs: null, cacheDirectory: symbols.cacheDirectory, logger, onKill: metrics.kill })
   const inserter = createInserter({ clickhouse, logger, metrics, retryMs: settings.retryMs, retryMaxMs: settings.retryMaxMs })
   const process = createProcessor({ pool, symbols, inflateBytes: settings.sandbox.inflateBytes, metrics })
   const inflights = new Map<number, Inflight>()

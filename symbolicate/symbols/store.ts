@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import type { Blobs } from '../../infra/blobs/blobs.ts'
-import type { SymbolSettings } from '../config.ts'
-import type { WorkerMetrics } from '../metrics.ts'
+import type { Logger } from '../../infra/service/logger.ts'
+import type { Metrics } from '../../infra/service/metrics.ts'
+import { symbolSettingsSchema, type SymbolSettings } from '../config.ts'
+import { createSymbolMetrics } from '../metrics.ts'
 import type { SymbolFiles } from '../process.ts'
-import type { Pool } from '../sandbox/pool.ts'
+import { createPool } from '../sandbox/pool.ts'
 import type { Located, Prepared } from '../sandbox/wire.ts'
 import { openFileCache } from './cache.ts'
 import type { ModuleIdentity } from './source.ts'
@@ -19,8 +21,11 @@ import type { ModuleIdentity } from './source.ts'
  * form; only what is usable is kept. A missing, corrupt or mismatched file is a status on the module, never a failure.
  */
 export interface SymbolStore extends SymbolFiles {
+  /** Where prepared forms lie: what a parser's child may read. */
+  readonly cacheDirectory: string
   /** Idempotent: the same bytes again are `already` there. */
   put(bytes: Uint8Array, file: { name: string }): Promise<PutSymbols>
+  stop(): Promise<void>
 }
 
 export type PutSymbols =
@@ -32,14 +37,22 @@ export type Described = Prepared extends infer P ? (P extends { bytes: Uint8Arra
 const FORM = 'v1'
 const NOBODY = { symbols: async () => ({ status: 'missing' as const, reason: 'not asked while preparing' }), map: async () => null }
 
-export function createSymbolStore({ blobs, cacheDirectory, pool, settings, metrics }: {
+/** The child that prepares is ended when nobody needed it for so long. */
+const IDLE_MS = 20_000
+
+export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSettingsSchema.parse({}), logger, metrics: registry }: {
   blobs: Blobs
   cacheDirectory: string
-  /** Of its own: a job that asks for symbols waits for this pool while it holds a child of the other. */
-  pool: Pool
-  settings: SymbolSettings
-  metrics: WorkerMetrics | null
+  settings?: SymbolSettings
+  logger: Logger
+  metrics: Metrics
 }): SymbolStore {
+  const metrics = createSymbolMetrics(registry)
+  // A pool of its own: a dump that asks for symbols waits for this one while it holds a child of the other.
+  const pool = createPool({
+    size: 1, idleMs: IDLE_MS, timeMs: settings.prepareMs, patienceMs: settings.prepareMs, memoryBytes: settings.prepareMemoryBytes,
+    answerBytes: 2 * settings.maxFileBytes, cacheDirectory: null, logger, onKill: () => {},
+  })
   const cache = openFileCache({ directory: cacheDirectory, maxBytes: settings.cacheBytes })
   /** The key of each identity that was asked for; other processes upload too, so it is believed for a while only. */
   const keys = new LRUCache<string, { key: string | null }>({ max: 50_000, ttl: settings.relistMs })
@@ -76,7 +89,7 @@ export function createSymbolStore({ blobs, cacheDirectory, pool, settings, metri
 
   async function locate(module: ModuleIdentity): Promise<Located> {
     const located = await find(module)
-    if (located.status !== 'found') metrics?.symbolRequest(located.status)
+    if (located.status !== 'found') metrics.request(located.status)
     return located
   }
 
@@ -89,18 +102,19 @@ export function createSymbolStore({ blobs, cacheDirectory, pool, settings, metri
     if (known !== undefined) return known
     const path = await cache.use(cacheName(key))
     if (path !== null) {
-      metrics?.symbolRequest('cached')
+      metrics.request('cached')
       return { status: 'found', path }
     }
     const work = preparing.get(key) ?? fetch(key, id).finally(() => preparing.delete(key))
     preparing.set(key, work)
     const located = await work
-    if (located.status === 'found') metrics?.symbolRequest('prepared')
+    if (located.status === 'found') metrics.request('prepared')
     else unusable.set(key, located)
     return located
   }
 
   return {
+    cacheDirectory,
     locate,
     async locateMap(debugId) {
       const key = await newestKey(mapPrefix(debugId))
@@ -123,6 +137,7 @@ export function createSymbolStore({ blobs, cacheDirectory, pool, settings, metri
       keys.delete(prefix)
       return { status: 'stored', already, key, prepared: describe(prepared) }
     },
+    stop: () => pool.stop(),
   }
 }
 
