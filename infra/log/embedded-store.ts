@@ -15,6 +15,7 @@ import { logBroken } from './outcome.ts'
  *
  * `overlappingSync: false` is lmdb's own order: data pages, sync, meta page, sync. A resolved commit is a durable one and
  * a failed sync is a failed commit; lmdb-js's default resolves earlier and leaves `flushed` pending when the sync fails.
+ * `eventTurnBatching: false`: its hidden promise rejects with a failed commit, and nobody can catch it.
  */
 export interface Extent {
   /** Oldest offset that is still kept. */
@@ -36,22 +37,22 @@ export interface StoreChange {
 export type Store = ReturnType<typeof openStore>
 
 export function openStore(directory: string) {
-  const db: RootDatabase<Buffer, Key> = open({ path: join(directory, 'entries'), encoding: 'binary', overlappingSync: false })
+  const db: RootDatabase<Buffer, Key> = open({ path: join(directory, 'entries'), encoding: 'binary', overlappingSync: false, eventTurnBatching: false })
 
   return {
     /** All or nothing; resolves when it is on the disk. */
     write(changes: readonly StoreChange[]): Promise<void> {
       return durable(db.batch(() => {
         for (const { topic, partition, appended, removed, extent } of changes) {
-          for (const { offset, stored } of appended) db.put(['entry', topic, partition, offset], stored)
-          for (const offset of removed) db.remove(['entry', topic, partition, offset])
-          db.put(['partition', topic, partition], json(extent))
+          for (const { offset, stored } of appended) db.put(['entry', topic, partition, offset], stored).catch(told)
+          for (const offset of removed) db.remove(['entry', topic, partition, offset]).catch(told)
+          db.put(['partition', topic, partition], json(extent)).catch(told)
         }
       }))
     },
 
-    /** A synced write of nothing: rejects when the disk takes no more. */
-    probe: (): Promise<void> => durable(db.put(['probe'], json(Date.now()))),
+    /** A synced write of nothing, as large as the largest message: rejects when the disk takes no more. */
+    probe: (): Promise<void> => durable(db.put(['probe'], Buffer.alloc(PROBE_BYTES))),
 
     stored: (topic: string, partition: number, offset: number): Buffer | undefined =>
       reading(() => db.get(['entry', topic, partition, offset])),
@@ -86,8 +87,13 @@ export const storedEntry = (topic: string, partition: number, offset: number, co
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value))
 const parsed = <T>(stored: Buffer | undefined): T | undefined => (stored ? (JSON.parse(stored.toString()) as T) : undefined)
 
+const PROBE_BYTES = 256 * 1024
+
 /** The disk is full, the quota is used up, the file is as large as it may be. A write that was only cut short is EIO to lmdb. */
 const FULL: readonly unknown[] = [constants.errno.ENOSPC, constants.errno.EDQUOT, constants.errno.EFBIG]
+
+/** Each write inside a batch rejects with the batch; the batch's own promise is the one that tells. */
+const told = (): void => undefined
 
 async function durable(commit: Promise<boolean>): Promise<void> {
   try {

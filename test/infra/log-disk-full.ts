@@ -16,6 +16,7 @@ try {
   if (!(error instanceof BrokenWorld)) throw error
   console.log(`rejected ${error.code} retryable ${error.retryable}`)
 }
+await log.check().then(() => console.log('check passes'), (error: BrokenWorld) => console.log(`check rejects ${error.name}`))
 console.log(`acknowledged ${acknowledged}`)
 await log.close()
 log = await openEmbeddedLog(options)

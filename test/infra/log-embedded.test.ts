@@ -144,6 +144,7 @@ describe('embedded log, on the disk', () => {
     expect(child.stderr + child.stdout).toMatch(/rejected log-(disk-full|write-failed) retryable true/)
     const [, acknowledged] = /acknowledged (\d+)/.exec(child.stdout)!
     expect(Number(acknowledged)).toBeGreaterThan(0)
+    expect(child.stdout).toContain('check rejects BrokenWorld')
     expect(child.stdout).toContain(`kept ${acknowledged}`)
   })
 })
