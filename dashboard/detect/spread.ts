@@ -19,7 +19,7 @@ import { msOf, sqlTime } from './time.ts'
  *  - exposure: W is stretched when more devices are known now than on the average of that history (1 to 4 times). Only
  *    authenticated devices count, and it never shrinks W, so that noise can't be used to make this blind or jumpy;
  *  - dispersion: above 28 device-days of history, n and N are divided by phi, the variance over the mean of the daily
- *    counts, when that is above 1.2. Below that phi is noise, and the prior already carries the doubt;
+ *    counts, when that is above 1.2 (and there are 7 days). Below that phi is noise, and the prior already carries the doubt;
  *  - release rule: 90 % of the devices on firmware that is new (releases.ts) and fewer than 3 device-days on older one:
  *    the release queue, unless it is control-flow evidence or comes from one source network that is not the usual one.
  * Not in: cleaning the history of earlier alerts (what goes on for weeks becomes usual, which ends an alert; what
@@ -34,9 +34,9 @@ WITH ${LN_TAIL_SQL}, ${MERGED_SQL}, ${FACES_NETWORK_SQL},
   (swname, swversion) -> has({released:Array(String)}, concat(swname, ' ', swversion)) AS is_new,
   {now:DateTime64(3, 'UTC')} AS t,
   [1, 6, 24] AS windows,
-  (SELECT date_diff('second', min(first_seen), t) / 3600 FROM buckets WHERE fleet = {fleet:String}) AS age_hours,
+  ifNull((SELECT date_diff('second', min(first_seen), t) / 3600 FROM buckets WHERE fleet = {fleet:String}), 0) AS age_hours,
   arrayMap(w -> greatest(24, least(672, age_hours - w)), windows) AS histories,
-  (
+  ifNull((
     SELECT least(4, greatest(1, ifNotFinite(count() / sum(least(1, date_diff('second', first, t) / 3600 / histories[3])), 1)))
     FROM
     (
@@ -44,24 +44,24 @@ WITH ${LN_TAIL_SQL}, ${MERGED_SQL}, ${FACES_NETWORK_SQL},
       WHERE fleet = {fleet:String} GROUP BY device
       HAVING auth IN ('payload-signed', 'transport-authenticated') AND last > t - INTERVAL 28 DAY AND first <= t
     )
-  ) AS exposure,
+  ), 1) AS exposure,
   arrayMap((w, history) -> w * exposure / (history + w * exposure), windows, histories) AS shares,
   stratum -> transform(stratum, {strata:Array(String)}, {ln_tau:Array(Float64)}, 0.) AS threshold,
   (n, r, q, phi) -> log(3) + arrayMin(arrayMap((n, r, q) -> ln_tail(floor(n / phi), r / phi + 0.5, q), n, r, q)) AS ln_smallest,
   recent AS
   (
-    SELECT merged_into(bucket) AS merged, device, min(event_time) AS first, max(event_time) AS last, max(evidence) AS class,
-      max(faces_network(compartment, process)) AS net, argMax(is_new(swname, swversion), event_time) AS fresh, count() AS crashes,
-      argMax(title, event_time) AS title
+    SELECT merged_into(bucket) AS merged, device, min(event_time) AS first_hit, max(event_time) AS last_hit, max(evidence) AS its_class,
+      max(faces_network(compartment, process)) AS its_net, argMax(is_new(swname, swversion), event_time) AS its_fresh, count() AS hits,
+      argMax(title, event_time) AS its_title
     FROM crashes FINAL
     WHERE ${COUNTED_SQL} AND bucket != '' AND event_time > t - INTERVAL 24 HOUR AND event_time <= t
     GROUP BY merged, device
   ),
   active AS
   (
-    SELECT merged, [countIf(last > t - INTERVAL 1 HOUR), countIf(last > t - INTERVAL 6 HOUR), count()] AS n,
-      quantileExactLow(0.5)(class) AS class, avg(net) >= 0.5 AS net, avg(fresh) AS fresh, sum(crashes) AS crashes,
-      min(first) AS first, max(last) AS last, argMax(title, last) AS title,
+    SELECT merged, [countIf(last_hit > t - INTERVAL 1 HOUR), countIf(last_hit > t - INTERVAL 6 HOUR), count()] AS n,
+      quantileExactLow(0.5)(its_class) AS class, avg(its_net) >= 0.5 AS net, avg(its_fresh) AS fresh, sum(hits) AS crashes,
+      min(first_hit) AS first, max(last_hit) AS last, argMax(its_title, last_hit) AS title,
       multiIf(class = 4 AND net, 'E4-net', class = 3 AND net, 'E3-net', class >= 3, 'E34-inside', 'rest') AS stratum,
       fresh >= 0.9 AND class < 4 AS with_release,
       if(with_release, greatest(threshold(stratum), threshold('release')), threshold(stratum)) AS ln_tau
@@ -83,18 +83,33 @@ WITH ${LN_TAIL_SQL}, ${MERGED_SQL}, ${FACES_NETWORK_SQL},
         AND merged_into(bucket) IN (SELECT merged FROM active)
     )
     GROUP BY merged
+  ),
+  -- One step per level: the analyzer copies an alias into each place that uses it, and the copies multiply.
+  compared AS
+  (
+    SELECT active.*, with_release AND older < 3 AS released, arrayMap(days -> toFloat64(arraySum(days)), [days_1, days_6, days_24]) AS before,
+      arraySlice(days_24, 1, toUInt64(ceil(histories[3] / 24))) AS days, arrayAvg(days) AS mean
+    FROM active LEFT JOIN history USING (merged)
+  ),
+  dispersed AS
+  (
+    SELECT *, if(before[3] >= 28 AND length(days) >= 7, arraySum(c -> pow(c - mean, 2), days) / (length(days) - 1) / mean, 1) AS ratio,
+      if(ratio > 1.2, ratio, 1) AS phi
+    FROM compared
+  ),
+  tested AS
+  (
+    SELECT *, arrayMap((n, r, q) -> ln_tail(floor(n / phi), r / phi + 0.5, q), n, before, shares) AS ln_each,
+      if(released, greatest(threshold(stratum), threshold('release')), threshold(stratum)) AS ln_threshold
+    FROM dispersed
+  ),
+  decided AS
+  (
+    SELECT *, arrayMin(ln_each) AS smallest, indexOf(ln_each, smallest) AS best, least(0, log(3) + smallest) AS ln_p FROM tested
   )
-SELECT merged AS bucket, title, stratum, class, net, with_release AND older < 3 AS released, n, first, last, crashes, older, exposure,
-  [toFloat64(arraySum(days_1)), arraySum(days_6), arraySum(days_24)] AS before,
-  arraySlice(days_24, 1, toUInt64(ceil(histories[3] / 24))) AS days,
-  if(before[3] >= 28, arrayReduce('varSamp', days) / arrayAvg(days), 1) AS dispersion,
-  if(dispersion > 1.2, dispersion, 1) AS phi,
-  arrayMap((n, r, q) -> ln_tail(floor(n / phi), r / phi + 0.5, q), n, before, shares) AS ln_each,
-  arrayFirstIndex(x -> x = arrayMin(ln_each), ln_each) AS best,
-  windows[best] AS window_hours, n[best] AS devices_in_window, before[best] AS devices_before, histories[best] AS history_hours,
-  least(0, log(3) + ln_each[best]) AS ln_p,
-  if(released, greatest(threshold(stratum), threshold('release')), threshold(stratum)) AS ln_threshold
-FROM active LEFT JOIN history USING (merged)
+SELECT merged AS bucket, title, stratum, class, net, released, n[3] AS devices, first, last, crashes, exposure, phi, ln_p, ln_threshold,
+  windows[best] AS window_hours, n[best] AS devices_in_window, before[best] AS devices_before, histories[best] AS history_hours
+FROM decided
 WHERE ln_p < ln_threshold / 2
 ORDER BY ln_p, bucket
 LIMIT 200
@@ -102,7 +117,7 @@ SETTINGS max_execution_time = 60, do_not_merge_across_partitions_select_final = 
 
 interface WireRow {
   bucket: string; title: string; stratum: Exclude<SpreadStratum, 'release'>; class: number; net: boolean | number; released: boolean | number
-  n: string[]; first: string; last: string; crashes: string; older: string; exposure: number; phi: number
+  devices: string; first: string; last: string; crashes: string; exposure: number; phi: number
   window_hours: number; devices_in_window: string; devices_before: number; history_hours: number; ln_p: number; ln_threshold: number
 }
 
@@ -157,7 +172,7 @@ export function spreadParams({ fleet, now, settings, releases }: Omit<DetectorIn
 function fromWire(row: WireRow): SpreadRow {
   return {
     bucket: row.bucket, title: row.title, stratum: row.stratum, class: row.class, net: Boolean(row.net), released: Boolean(row.released),
-    devices: Number(row.n[2]), windowHours: row.window_hours, devicesInWindow: Number(row.devices_in_window), devicesBefore: row.devices_before,
+    devices: Number(row.devices), windowHours: row.window_hours, devicesInWindow: Number(row.devices_in_window), devicesBefore: row.devices_before,
     historyHours: row.history_hours, crashes: Number(row.crashes), exposure: row.exposure, phi: row.phi, first: msOf(row.first), last: msOf(row.last),
     lnP: row.ln_p, lnThreshold: row.ln_threshold,
   }
