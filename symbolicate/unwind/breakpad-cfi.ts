@@ -1,0 +1,116 @@
+/**
+ * Evaluates Breakpad's STACK CFI rules (docs/symbol_files.md of Breakpad): postfix expressions over 64-bit (or 32-bit)
+ * unsigned words, tokens being integers, registers of the callee, `.cfa`, the operators + - * / % @ (align down), `^`
+ * (load a word) and `.undef`. Rules are hostile input: an expression that doesn't come out is "not known", its length is
+ * bounded, and nothing recurses.
+ */
+import type { CfiRules } from '../symbols/source.ts'
+import { type Arch, type Cursor, emptyRegisters, type Registers, wrap } from './arch/arch.ts'
+import type { StackWindow } from './stack.ts'
+
+const MOST_TOKENS = 256
+const CACHED_EXPRESSIONS = 8192
+
+type Operation = { kind: 'number'; value: bigint } | { kind: 'register'; index: number } | { kind: 'cfa' } | { kind: 'load' } | { kind: 'binary'; operator: Operator }
+type Operator = '+' | '-' | '*' | '/' | '%' | '@'
+
+/** The caller's registers, or null when the rules don't give a CFA and a return address. */
+export function callerByCfi(rules: CfiRules, arch: Arch, callee: Cursor, stack: StackWindow): Registers | null {
+  const cfa = evaluate(rules.get('.cfa'), arch, callee.registers, null, stack)
+  if (cfa === null) return null
+  const returnAddress = evaluate(rules.get('.ra'), arch, callee.registers, cfa, stack)
+  if (returnAddress === null) return null
+  const registers = emptyRegisters(arch)
+  for (const index of arch.calleeSaved) registers[index] = callee.registers[index] ?? null
+  registers[arch.sp] = cfa
+  for (const [name, expression] of rules) {
+    const index = registerIndex(arch, name)
+    if (index >= 0) registers[index] = evaluate(expression, arch, callee.registers, cfa, stack)
+  }
+  registers[arch.ip] = arch.strip(returnAddress)
+  return registers
+}
+
+function evaluate(expression: string | undefined, arch: Arch, registers: Registers, cfa: bigint | null, stack: StackWindow): bigint | null {
+  if (expression === undefined) return null
+  const operations = compile(expression, arch)
+  if (operations === null) return null
+  const values: bigint[] = []
+  for (const operation of operations) {
+    const value = apply(operation, arch, registers, cfa, stack, values)
+    if (value === null) return null
+    values.push(value)
+  }
+  return values.length === 1 ? values[0]! : null
+}
+
+function apply(operation: Operation, arch: Arch, registers: Registers, cfa: bigint | null, stack: StackWindow, values: bigint[]): bigint | null {
+  switch (operation.kind) {
+    case 'number':
+      return operation.value
+    case 'register':
+      return registers[operation.index] ?? null
+    case 'cfa':
+      return cfa
+    case 'load': {
+      const address = values.pop()
+      return address === undefined ? null : stack.word(address)
+    }
+    case 'binary': {
+      const right = values.pop()
+      const left = values.pop()
+      return left === undefined || right === undefined ? null : binary(operation.operator, left, right, arch.width)
+    }
+  }
+}
+
+function binary(operator: Operator, left: bigint, right: bigint, width: 4 | 8): bigint | null {
+  switch (operator) {
+    case '+':
+      return wrap(left + right, width)
+    case '-':
+      return wrap(left - right, width)
+    case '*':
+      return wrap(left * right, width)
+    case '/':
+      return right === 0n ? null : left / right
+    case '%':
+      return right === 0n ? null : left % right
+    case '@':
+      // Only powers of two align.
+      return right === 0n || (right & (right - 1n)) !== 0n ? null : left & wrap(-right, width)
+  }
+}
+
+const compiled = new Map<string, Operation[] | null>()
+
+function compile(expression: string, arch: Arch): Operation[] | null {
+  const key = `${arch.cpu} ${expression}`
+  const known = compiled.get(key)
+  if (known !== undefined) return known
+  if (compiled.size >= CACHED_EXPRESSIONS) compiled.clear()
+  const tokens = expression.split(' ', MOST_TOKENS + 1).filter((token) => token !== '')
+  const operations = tokens.length > MOST_TOKENS ? null : allOrNull(tokens.map((token) => operation(token, arch)))
+  compiled.set(key, operations)
+  return operations
+}
+
+function operation(token: string, arch: Arch): Operation | null {
+  if (token === '^') return { kind: 'load' }
+  if (token === '.cfa') return { kind: 'cfa' }
+  if (token === '+' || token === '-' || token === '*' || token === '/' || token === '%' || token === '@') return { kind: 'binary', operator: token }
+  if (/^-?\d{1,20}$/.test(token)) return { kind: 'number', value: wrap(BigInt(token), arch.width) }
+  // `.ra: .ra` is how dump_syms writes an epilogue that has reloaded the link register.
+  const index = token === '.ra' && arch.link !== null ? arch.link : registerIndex(arch, token)
+  return index < 0 ? null : { kind: 'register', index }
+}
+
+/** `$rbp`, `x29`; -1 for `.cfa`, `.ra`, `.undef` and what the CPU doesn't have. */
+function registerIndex(arch: Arch, name: string): number {
+  const plain = name.startsWith('$') ? name.slice(1) : name
+  return arch.names.indexOf(arch.aliases[plain] ?? plain)
+}
+
+function allOrNull<T>(values: (T | null)[]): T[] | null {
+  return values.every((value) => value !== null) ? values : null
+}

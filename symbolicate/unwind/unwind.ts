@@ -1,0 +1,216 @@
+/**
+ * Walks one thread's stack, from the frame that the registers describe to the thread's entry. For each frame the caller
+ * is looked for by the most trustworthy means that gives an answer:
+ *
+ *   cfi            the symbol file's call-frame rules; also, for a program counter in no module, the rule that holds at
+ *                  the first instruction of every function: the return address is at [sp], or in the link register
+ *   frame_pointer  the chain of saved frame pointers
+ *   scan           the next word on the stack that points behind a call in known code
+ *
+ * Order, ranges and validation follow Breakpad and rust-minidump, so that stacks can be compared frame by frame. Where
+ * this unwinder knows better it says so here:
+ *   - A jump to a wild address (a call through a corrupted pointer): both peers try the frame pointer first and lose the
+ *     function that made the call. The entry rule is tried first, when the word points behind a call.
+ *   - The walk stops at the program's entry instead of scanning on.
+ *   - A scanned word whose only name is a far-away PUBLIC without call-frame rules points at data, and is passed over.
+ *   - Recursion is folded and frames are capped.
+ * A frame's symbols are looked up at the instruction, for callers a byte inside of the call: the return address may be one
+ * past the function when the callee never returns.
+ */
+import type { Trust } from '../contract.ts'
+import type { Cpu, Dump, DumpThread, Os } from '../formats/dump.ts'
+import type { CfiRules, ModuleSymbols, SymbolHit } from '../symbols/source.ts'
+import { type Arch, type Cursor, emptyRegisters, type Registers } from './arch/arch.ts'
+import { ARM, ARM_IOS } from './arch/arm.ts'
+import { ARM64 } from './arch/arm64.ts'
+import { X86 } from './arch/x86.ts'
+import { X86_64 } from './arch/x86-64.ts'
+import { callerByCfi } from './breakpad-cfi.ts'
+import { pointsBehindCall } from './call-site.ts'
+import { isEntry } from './entry.ts'
+import { type Frame, type Stack, UNWIND_BUDGET, type UnwindBudget } from './frame.ts'
+import { createModuleMap, type ModuleMap } from './module-map.ts'
+import { foldRecursion } from './recursion.ts'
+import { openStack, type StackWindow } from './stack.ts'
+
+/** Words that a scan looks at; the frame that crashed is often in disorder and gets more. */
+const SCAN_WORDS = 40
+const SCAN_WORDS_FIRST = 160
+
+/** The symbols of a module of the dump; null when there are none. */
+export type SymbolsOf = (module: number) => Promise<ModuleSymbols | null>
+
+export async function unwind(dump: Dump, thread: DumpThread, symbolsOf: SymbolsOf, budget: UnwindBudget = UNWIND_BUDGET): Promise<Stack> {
+  const arch = archOf(dump.cpu, dump.os)
+  const registers = arch && thread.registers && fromDump(arch, thread.registers)
+  if (!arch || !registers || registers[arch.ip] == null) return { frames: [], omitted: 0, end: 'no-registers', spent: { walked: 0, candidates: 0 } }
+  const stack = openStack(dump, thread, registers[arch.sp] ?? 0n, arch.width)
+  const walk = new Walk(dump, arch, stack, symbolsOf, budget)
+  const end = await walk.run({ registers, isContext: true })
+  const { frames, omitted } = foldRecursion(walk.frames)
+  const cut = Math.max(0, frames.length - budget.kept)
+  const spent = { walked: walk.frames.length, candidates: walk.candidates }
+  return { frames: frames.slice(0, budget.kept), omitted: omitted + cut, end: cut > 0 && end === 'no-caller' ? 'frame-cap' : end, spent }
+}
+
+export function archOf(cpu: Cpu, os: Os): Arch | null {
+  switch (cpu) {
+    case 'x86-64':
+      return X86_64
+    case 'arm64':
+      return ARM64
+    case 'x86':
+      return X86
+    case 'arm':
+      return os === 'ios' ? ARM_IOS : ARM
+    default:
+      return null
+  }
+}
+
+function fromDump(arch: Arch, registers: Map<string, bigint>): Registers {
+  const all = emptyRegisters(arch)
+  arch.names.forEach((name, index) => { all[index] = registers.get(name) ?? null })
+  return all
+}
+
+interface Place { module: number | null; offset: number }
+interface Known { symbol: SymbolHit | null; rules: CfiRules | null; hasSymbols: boolean }
+const UNKNOWN: Known = { symbol: null, rules: null, hasSymbols: false }
+
+class Walk {
+  readonly frames: Frame[] = []
+  private readonly modules: ModuleMap
+  private readonly dump: Dump
+  private readonly arch: Arch
+  private readonly stack: StackWindow
+  private readonly symbolsOf: SymbolsOf
+  private readonly budget: UnwindBudget
+  private readonly known = new Map<number, Known>()
+  candidates = 0
+
+  constructor(dump: Dump, arch: Arch, stack: StackWindow, symbolsOf: SymbolsOf, budget: UnwindBudget) {
+    this.dump = dump
+    this.arch = arch
+    this.stack = stack
+    this.symbolsOf = symbolsOf
+    this.budget = budget
+    this.modules = createModuleMap(dump.modules)
+  }
+
+  async run(first: Cursor): Promise<Stack['end']> {
+    let cursor = first
+    let trust: Trust = 'context'
+    for (;;) {
+      const symbol = await this.push(cursor, trust)
+      if (this.frames.length >= this.budget.walked) return 'frame-cap'
+      if (symbol && !symbol.approximate && isEntry(symbol.function)) return 'entry'
+      const caller = await this.caller(cursor)
+      if (caller === null) return this.candidates > this.budget.candidates ? 'budget' : 'no-caller'
+      cursor = { registers: caller.registers, isContext: false }
+      trust = caller.trust
+    }
+  }
+
+  private async push(cursor: Cursor, trust: Trust): Promise<SymbolHit | null> {
+    const address = this.instruction(cursor)
+    const place = this.locate(address)
+    const { symbol } = await this.at(place)
+    this.frames.push({ depth: this.frames.length, trust, ...place, address, symbol, repeats: 1 })
+    return symbol
+  }
+
+  private async caller(callee: Cursor): Promise<{ registers: Registers; trust: Trust } | null> {
+    for (const [trust, find] of this.means) {
+      const registers = await find(callee)
+      if (registers !== null) return this.goesOn(callee, registers) ? { registers, trust } : null
+    }
+    return null
+  }
+
+  private readonly means: [Trust, (callee: Cursor) => Promise<Registers | null>][] = [
+    ['cfi', (callee) => this.byEntryRule(callee)],
+    ['cfi', (callee) => this.byCfi(callee)],
+    ['frame_pointer', async (callee) => this.arch.byFramePointer(callee, this.stack, this.arch.isCode)],
+    ['scan', (callee) => this.byScan(callee)],
+  ]
+
+  /** Stacks grow down: a caller's stack pointer is higher. Only a leaf that keeps its return address in a register may leave it. */
+  private goesOn(callee: Cursor, caller: Registers): boolean {
+    const ip = caller[this.arch.ip] ?? 0n
+    if (ip < 4096n) return false
+    const before = callee.registers[this.arch.sp] ?? null
+    const after = caller[this.arch.sp] ?? null
+    if (before === null || after === null) return false
+    return after > before || (after === before && callee.isContext && this.arch.link !== null)
+  }
+
+  /** A program counter outside of all code was jumped to: nothing has run there yet that could have moved the stack pointer. */
+  private async byEntryRule(callee: Cursor): Promise<Registers | null> {
+    const { arch } = this
+    if (!callee.isContext || this.locate(this.instruction(callee)).module !== null) return null
+    const sp = callee.registers[arch.sp] ?? null
+    const pushed = arch.link === null && sp !== null ? this.stack.word(sp) : null
+    const returnAddress = arch.link === null ? pushed : (callee.registers[arch.link] ?? null)
+    if (sp === null || returnAddress === null) return null
+    const target = arch.strip(returnAddress)
+    if (!(await this.isReturnAddress(target))) return null
+    const registers = emptyRegisters(arch)
+    for (const index of arch.calleeSaved) registers[index] = callee.registers[index] ?? null
+    if (arch.cpu === 'arm64') registers[arch.names.indexOf('fp')] = callee.registers[arch.names.indexOf('fp')] ?? null
+    registers[arch.ip] = target
+    registers[arch.sp] = arch.link === null ? sp + BigInt(arch.width) : sp
+    return registers
+  }
+
+  private async byCfi(callee: Cursor): Promise<Registers | null> {
+    const { rules } = await this.at(this.locate(this.instruction(callee)))
+    return rules && callerByCfi(rules, this.arch, callee, this.stack)
+  }
+
+  private async byScan(callee: Cursor): Promise<Registers | null> {
+    const sp = callee.registers[this.arch.sp] ?? null
+    if (sp === null) return null
+    for (const { value, slot } of this.stack.words(sp, callee.isContext ? SCAN_WORDS_FIRST : SCAN_WORDS)) {
+      if (this.modules.find(value) < 0) continue
+      if (++this.candidates > this.budget.candidates) return null
+      const address = BigInt(value)
+      if (await this.isReturnAddress(address)) return this.arch.byScan(callee, this.stack, slot, address)
+    }
+    return null
+  }
+
+  /** Does the address lie behind a call in code that we know? Without symbols for its module any place in it will do. */
+  private async isReturnAddress(address: bigint): Promise<boolean> {
+    if (!this.arch.isCode(address)) return false
+    const place = this.locate(address - 1n)
+    if (place.module === null) return false
+    const { symbol, rules, hasSymbols } = await this.at(place)
+    if (hasSymbols && (symbol === null || (symbol.approximate && rules === null))) return false
+    return pointsBehindCall(this.dump.memory, this.dump.cpu, address) !== false
+  }
+
+  /** The program counter itself in the first frame, a byte inside of the call in its callers. */
+  private instruction(cursor: Cursor): bigint {
+    const ip = cursor.registers[this.arch.ip]!
+    return cursor.isContext ? ip : ip - this.arch.callSize
+  }
+
+  private locate(address: bigint): Place {
+    const low = address >= 0n && address <= 0x1f_ffff_ffff_ffffn ? Number(address) : -1
+    const module = low < 0 ? -1 : this.modules.find(low)
+    return module < 0 ? { module: null, offset: 0 } : { module, offset: low - this.modules.base(module) }
+  }
+
+  /** What the symbols say about a place; asked once for each, because recursion comes back. */
+  private async at({ module, offset }: Place): Promise<Known> {
+    if (module === null) return UNKNOWN
+    const key = module * 0x1_0000_0000 + offset
+    const remembered = this.known.get(key)
+    if (remembered) return remembered
+    const symbols = await this.symbolsOf(module)
+    const known = symbols ? { symbol: symbols.lookup(offset), rules: symbols.cfi(offset), hasSymbols: true } : UNKNOWN
+    this.known.set(key, known)
+    return known
+  }
+}
