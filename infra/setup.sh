@@ -26,7 +26,7 @@ install_packages() {
   installed=node_modules/.package-lock.json
   if [ ! -f "$installed" ] || newer_than "$installed" package-lock.json; then
     say 'installing packages (npm ci)'
-    npm ci --no-audit --no-fund >&2 || die 'npm ci failed; the reason is above'
+    npm ci --no-audit --no-fund --loglevel=error >&2 || die 'npm ci failed; the reason is above'
   fi
   PATH="$PWD/node_modules/.bin:$PATH"
   export PATH
