@@ -97,7 +97,8 @@ export function createPool(options: PoolOptions): Pool {
   function settle(task: Task, end: JobEnd) {
     if (end.t === 'broken') return task.reject(end.error)
     if (end.t !== 'killed') return task.resolve(end)
-    if (end.why === 'preempted') return stopped ? task.reject(new Error('the pool was stopped')) : void slow.push(task)
+    if (stopped) return task.reject(new Error('the pool was stopped'))
+    if (end.why === 'preempted') return void slow.push(task)
     options.onKill(end.why)
     // The first death may be the machine's doing (out of memory, an operator); the second is the dump's.
     if (end.why === 'died' && ++task.deaths < 2) return void fresh.unshift(task)
@@ -108,7 +109,7 @@ export function createPool(options: PoolOptions): Pool {
   async function awake(slot: Slot): Promise<Warden> {
     for (let attempt = 1; ; attempt++) {
       if (stopped) throw new Error('the pool was stopped')
-      const warden = slot.warden ?? start(slot)
+      const warden = slot.warden === null || slot.warden.doomed ? start(slot) : slot.warden
       try {
         await warden.ready
         if (slot.warden === warden) return warden

@@ -19,6 +19,8 @@ export interface WardenOptions {
   cacheDirectory: string | null
   memoryBytes: number
   answerBytes: number
+  /** What the child runs; tests put a hostile one here. */
+  program?: string
 }
 
 export interface Asked { symbols(module: ModuleIdentity): Promise<Located>; map(debugId: string): Promise<string | null> }
@@ -32,6 +34,8 @@ export type JobEnd =
 
 export interface Warden {
   readonly pid: number
+  /** It was told to die, and takes no job any more. */
+  readonly doomed: boolean
   /** Resolves once the child has loaded its code; rejects when it never will. */
   readonly ready: Promise<void>
   readonly gone: Promise<void>
@@ -44,16 +48,17 @@ const MAX_ASKS = 16_384
 const POLL_MS = 25
 const START_MS = 30_000
 const root = realpathSync(fileURLToPath(new URL('../..', import.meta.url)))
-const child = fileURLToPath(new URL('./child.ts', import.meta.url))
+const PARSER = fileURLToPath(new URL('./child.ts', import.meta.url))
 const readable = ['symbolicate', 'ingest', 'infra/service', 'node_modules', 'package.json'].map((path) => join(root, path))
 
-export function startWarden({ cacheDirectory, memoryBytes, answerBytes }: WardenOptions): Warden {
-  const folders = cacheDirectory === null ? readable : [...readable, realpathSync(cacheDirectory)]
+export function startWarden({ cacheDirectory, memoryBytes, answerBytes, program = PARSER }: WardenOptions): Warden {
+  const folders = [...readable, ...(program === PARSER ? [] : [program]), ...(cacheDirectory === null ? [] : [realpathSync(cacheDirectory)])]
   const heapMb = Math.max(32, Math.floor(memoryBytes / 2 / 2 ** 20))
   const node = [process.execPath, '--permission', ...folders.map((folder) => `--allow-fs-read=${folder}`), '--disallow-code-generation-from-strings',
-    '--v8-pool-size=1', '--max-semi-space-size=4', `--max-old-space-size=${heapMb}`, child, String(answerBytes)]
-  // The shell sets two limits and becomes Node: no core file with a device's memory in it, and no orphan that spins for ever.
-  const spawned = spawn('/bin/sh', ['-c', 'ulimit -c 0; ulimit -t 900; exec "$@"', 'parser', ...node], { env: {}, stdio: ['pipe', 'pipe', 'ignore'], detached: true, cwd: '/' })
+    '--v8-pool-size=1', '--max-semi-space-size=4', `--max-old-space-size=${heapMb}`, program, String(answerBytes)]
+  // The shell sets two limits and becomes Node: no core file with a device's memory in it, and no orphan that spins for
+  // ever. It adds PWD to the empty environment; env -i takes it away again.
+  const spawned = spawn('/bin/sh', ['-c', 'ulimit -c 0; ulimit -t 900; exec env -i "$@"', 'parser', ...node], { env: {}, stdio: ['pipe', 'pipe', 'ignore'], detached: true, cwd: '/' })
   const pid = spawned.pid ?? 0
 
   type Running = { resolve(end: JobEnd): void; asked: Asked; asks: number; answering: Promise<void>; clock: ReturnType<typeof createBudgetClock>; poll: NodeJS.Timeout }
@@ -124,6 +129,7 @@ export function startWarden({ cacheDirectory, memoryBytes, answerBytes }: Warden
 
   return {
     pid,
+    get doomed() { return fate !== null },
     ready: started.promise,
     gone: ended.promise,
     run(order, asked, timeMs) {
