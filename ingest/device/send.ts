@@ -70,7 +70,8 @@ async function send(dumpPath: string, options: SendOptions): Promise<number> {
   if (typeof key === 'string') return fail(20, `${keyPath}: ${key}`)
   const chain = certificatesOf(files.chain.toString('latin1'))
   if (chain.length === 0) return fail(20, `${chainPath}: no certificate in PEM`)
-  const counter = await takeCounter(`${keyPath}.counter`, options, { repeat: options.repeat ?? false })
+  const counter = await takeCounter(`${keyPath}.counter`, options, { repeat: options.repeat ?? false }).catch(messageOf)
+  if (typeof counter === 'string') return fail(20, counter)
   if (counter === null) return fail(21, 'this bootcount and seq were used before; a report with them would be a conflict. Add --repeat to send it all the same')
 
   const contentType = options.contentType ?? contentTypeOf(files.dump)
