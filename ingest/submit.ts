@@ -82,6 +82,7 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
       work.push(task().catch(fail))
     }
     let signature: Promise<void> | null = null
+    let dumpSeen = false
     const takeSignature = (read: () => Promise<Buffer | Refusal>, part?: BusboyFileStream) => run(() => {
       if (signature) throw new Refused(refuse('multipart-malformed', 'crash_signature came twice'))
       signature = read().then(async (item) => { parts.verified = await verify(orThrow(item)) })
@@ -99,7 +100,8 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
         return part.resume()
       }
       run(async () => {
-        if (parts.held) throw new Refused(refuse('multipart-malformed', 'upload_file_minidump came twice'))
+        if (dumpSeen) throw new Refused(refuse('multipart-malformed', 'upload_file_minidump came twice'))
+        dumpSeen = true
         await signature
         if (!parts.verified && fleet === null) throw new Refused(refuse('project-key-disabled', 'no signature before the dump, and no project key that is switched on'))
         const wait = parts.verified ? throttle.device(parts.verified.fleet, parts.verified.deviceId) : throttle.upload(source)
