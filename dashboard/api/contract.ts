@@ -119,6 +119,17 @@ export const alertEvidenceSchema = z.object({
   score_terms: z.array(z.object({ name: z.string(), value: z.number() })).optional(),
   false_alarms: z.string().optional(),
   do_now: z.array(z.string()).optional(),
+  /** Who should read it: security, release or operations. */
+  queue: z.string().optional(),
+  /** Entries of MITRE ATT&CK. */
+  attack: z.array(z.object({ id: z.string(), name: z.string() })).optional(),
+  /** Samples. */
+  devices: z.array(z.string()).optional(),
+  firmware: z.array(z.object({ swversion: z.string(), devices: z.number() })).optional(),
+  sources: z.array(z.object({ source: z.string(), devices: z.number() })).optional(),
+  buckets: z.array(z.string()).optional(),
+  first_crash_ids: z.array(z.string()).optional(),
+  calm_since: z.string().nullable().optional(),
 })
 export type AlertEvidence = z.infer<typeof alertEvidenceSchema>
 
@@ -131,7 +142,6 @@ export const alertDetailSchema = alertSummarySchema.extend({
   query: z.string(),
   query_params: z.record(z.string(), z.unknown()),
   bucket_title: z.string().nullable(),
-  versions: z.array(z.object({ version: count, state: z.string(), severity: z.string(), updated_at: time, devices: count, crashes: count, score: z.number().nullable() })),
   history: z.array(eventSchema),
 })
 export type AlertDetail = z.infer<typeof alertDetailSchema>
@@ -480,13 +490,20 @@ export const overviewSchema = z.object({
 })
 export type Overview = z.infer<typeof overviewSchema>
 
-/** Ingest reads these too (event `fleet.settings`); what is absent keeps its default. */
+const tau = z.number().gt(0).lt(1)
+/** Ingest and the detectors read these too (event `fleet.settings`); what is absent keeps its default. */
 export const fleetSettingsSchema = z.object({
   /** Compartments that face the network. */
   net_facing: z.array(z.string().max(256)).max(256).optional(),
   /** Days after its end that a device certificate is still accepted, flagged. */
   expired_leaf_days: z.int().min(0).max(3650).optional(),
+  /** Whether unsigned multipart uploads are taken, and under which keys. */
   project_key_uploads: z.boolean().optional(),
+  project_keys: z.array(z.string().min(8).max(128)).max(64).optional(),
+  /** Extended key usages (OIDs) of which a device certificate must have one. */
+  eku: z.union([z.literal('any'), z.array(z.string().regex(/^\d+(\.\d+)+$/)).min(1).max(32)]).optional(),
+  /** Thresholds of PRB-SPREAD. */
+  spread_tau: z.object({ 'E4-net': tau, 'E3-net': tau, 'E34-inside': tau, rest: tau, release: tau }).partial().optional(),
 })
 export type FleetSettings = z.infer<typeof fleetSettingsSchema>
 
@@ -520,7 +537,7 @@ export const hintSchema = z.object({ type: z.enum(['alert', 'bucket', 'event']),
 export type Hint = z.infer<typeof hintSchema>
 
 // ---- what may be asked ----
-const fleetName = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/)
+const fleetName = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/)
 const limit = z.coerce.number().int().min(1).max(200).default(50)
 const cursor = z.string().max(512).optional()
 /** Half-open [from, to). Without them: the last 14 days. */

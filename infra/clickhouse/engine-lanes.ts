@@ -52,9 +52,11 @@ export function openLanes(options: { directory: string; config: string; readers:
   async function run(statement: Statement): Promise<Outcome> {
     const session = new Session(options.directory)
     try {
-      await session.queryAsync(`SET ${assignments({ ...defaults, ...statement.settings }, '')}`)
+      // The statement's own settings come last: `readonly` forbids everything after it.
+      await session.queryAsync(`SET ${assignments(defaults, '')}`)
       if (Object.keys(statement.params).length > 0) await session.queryAsync(`SET ${assignments(statement.params, 'param_')}`)
       if (statement.database !== 'default') await session.queryAsync(`USE ${identifier(statement.database)}`)
+      if (Object.keys(statement.settings).length > 0) await session.queryAsync(`SET ${assignments(statement.settings, '')}`)
       if (statement.insert) {
         const { rows, ...target } = statement.insert
         const done = await session.insert({ ...target, values: rows })

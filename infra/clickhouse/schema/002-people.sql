@@ -1,5 +1,6 @@
 -- Mutable state is append-only events; the newest event of a subject is its state, and all of them are the audit log.
--- hash = SHA-256 over prev_hash and the event, so that a removed or altered line breaks the chain.
+-- hash = SHA-256 over prev_hash and the event, so that a removed or altered line breaks the chain. It is part of the key:
+-- if two dashboards ever take the same number, both lines stay, and the chain shows the fork.
 CREATE TABLE IF NOT EXISTS events
 (
     fleet     LowCardinality(String),
@@ -13,7 +14,7 @@ CREATE TABLE IF NOT EXISTS events
     hash      String
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (fleet, number);
+ORDER BY (fleet, number, hash);
 
 -- One row per state of an alert; the highest version counts.
 CREATE TABLE IF NOT EXISTS alerts

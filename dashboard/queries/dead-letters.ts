@@ -1,0 +1,29 @@
+import { z } from 'zod'
+import type { DeadLettersPage } from '../api/contract.ts'
+import type { ClickHouse } from '../../infra/clickhouse/client.ts'
+import { ask, number, sqlTime, time } from './ask.ts'
+
+/**
+ * What could not become a crash, newest first, a page at a time? A dead letter belongs to no fleet: nobody could read whose it is.
+ * As many rows as there are dead letters, which is few, or something is wrong.
+ */
+const QUESTION = {
+  sql: `
+SELECT topic, partition, offset, at, stage, slug, reason, key, length(message) AS message_length, lower(hex(substring(message, 1, 256))) AS message_head
+FROM dead_letters FINAL
+WHERE NOT {after:UInt8} OR (at, topic, partition, offset) < ({after_time:DateTime64(3)}, {after_topic:String}, {after_partition:UInt32}, {after_offset:UInt64})
+ORDER BY at DESC, topic DESC, partition DESC, offset DESC
+LIMIT {limit:UInt32}`,
+  row: z.object({
+    topic: z.string(), partition: number, offset: number, at: time, stage: z.string(), slug: z.string(), reason: z.string(), key: z.string(), message_length: number, message_head: z.string(),
+  }),
+}
+
+/** Where a page ended: at (ms), topic, partition, offset. */
+export type DeadLetterKey = readonly [number, string, number, number]
+
+export async function readDeadLetters(clickhouse: ClickHouse, { limit, after }: { limit: number; after?: DeadLetterKey | undefined }): Promise<DeadLettersPage['items']> {
+  return ask(clickhouse, QUESTION, {
+    limit, after: after ? 1 : 0, after_time: sqlTime(after?.[0] ?? 0), after_topic: after?.[1] ?? '', after_partition: after?.[2] ?? 0, after_offset: after?.[3] ?? 0,
+  })
+}

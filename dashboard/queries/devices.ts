@@ -1,0 +1,57 @@
+import { z } from 'zod'
+import type { DEVICE_SORTS } from '../api/contract.ts'
+import type { ClickHouse } from '../../infra/clickhouse/client.ts'
+import { ask, number, time } from './ask.ts'
+import { COUNTED, MERGED, mergeParams, scopeParams, type Scope } from './scope.ts'
+import type { Merges } from './merges.ts'
+
+/**
+ * Which devices do we know, and how much did each crash in the range, in one of three orders, a page at a time?
+ * One row per device and credential of the fleet, and the range of `crashes`: 0.3 s for 24 h at 100 M rows and 400,000 devices.
+ */
+const QUESTION = {
+  sql: `
+SELECT known.*, counted.crashes AS crashes, counted.buckets AS buckets, counted.evidence AS evidence,
+       multiIf({sort:String} = 'last_seen', toUInt64(toUnixTimestamp64Milli(known.last_seen)), {sort:String} = 'evidence', toUInt64(evidence), crashes) AS key_1, crashes AS key_2
+FROM
+(
+    SELECT device, min(devices.first_seen) AS first_seen, max(devices.last_seen) AS last_seen, uniqExactIf(device_key, device_key != '') AS device_keys,
+           argMaxMerge(devices.swversion) AS swversion, argMaxMerge(devices.hwmodel) AS hwmodel, argMaxMerge(devices.auth_level) AS auth_level
+    FROM devices
+    WHERE fleet = {fleet:String} AND (empty({only:Array(String)}) OR device IN {only:Array(String)})
+      AND ({q:String} = '' OR positionCaseInsensitiveUTF8(device, {q:String}) > 0)
+    GROUP BY device
+) AS known
+LEFT JOIN
+(
+    SELECT device, count() AS crashes, uniqExact(${MERGED}) AS buckets, max(crashes.evidence) AS evidence
+    FROM crashes FINAL
+    WHERE ${COUNTED} AND (empty({only:Array(String)}) OR device IN {only:Array(String)})
+    GROUP BY device
+) AS counted ON counted.device = known.device
+WHERE NOT {after:UInt8} OR (key_1, key_2, known.device) < ({after_1:UInt64}, {after_2:UInt64}, {after_device:String})
+ORDER BY key_1 DESC, key_2 DESC, known.device DESC
+LIMIT {limit:UInt32}`,
+  row: z.object({
+    device: z.string(), first_seen: time, last_seen: time, device_keys: number, swversion: z.string(), hwmodel: z.string(), auth_level: z.string(),
+    crashes: number, buckets: number, evidence: number, key_1: number, key_2: number,
+  }),
+}
+export type KnownDevice = z.output<typeof QUESTION.row>
+
+export interface DevicesAsked {
+  scope: Scope
+  merges: Merges
+  limit: number
+  sort?: (typeof DEVICE_SORTS)[number]
+  q?: string | undefined
+  only?: readonly string[]
+  after?: readonly [number, number, string] | undefined
+}
+
+export async function readDevices(clickhouse: ClickHouse, { scope, merges, limit, sort = 'crashes', q = '', only = [], after }: DevicesAsked): Promise<KnownDevice[]> {
+  return ask(clickhouse, QUESTION, {
+    ...scopeParams(scope), ...mergeParams(merges), sort, q, only, limit,
+    after: after ? 1 : 0, after_1: after?.[0] ?? 0, after_2: after?.[1] ?? 0, after_device: after?.[2] ?? '',
+  })
+}
