@@ -1,0 +1,157 @@
+import { mkdtempSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Command } from 'commander'
+import { TOPIC_ACCEPTED } from '../../infra/log/log.ts'
+import { createManualClock, systemClock, type Clock } from '../../infra/service/clock.ts'
+import { createLogger } from '../../infra/service/logger.ts'
+import { stopOnSignal } from '../../infra/service/stop.ts'
+import { createFleet } from '../../ingest/device/fleet.ts'
+import { postReport } from '../../ingest/device/post.ts'
+import { signReport } from '../../ingest/device/sign.ts'
+import { workerSettingsSchema } from '../../symbolicate/config.ts'
+import { dumpOf, STORY_DAYS, writeStory, type PlannedReport, type Story } from '../demo/story.ts'
+import { startPipeline, type Pipeline } from './pipeline.ts'
+import { DEFAULT_DASHBOARD_PORT, DEFAULT_INGEST_PORT, explainStart, portNumber } from './start.ts'
+
+/**
+ * `overrun demo`: the embedded default, and a seeded story of two weeks that is played through its front door: each
+ * report is signed by its device and posted; no row reaches ClickHouse another way. The clock that everybody is handed
+ * runs from two weeks ago up to now, as fast as the parts can follow, and the detectors are asked at every hour of it
+ * (every ten minutes on the last day), which is the same code as a replay over the past. Then the real clock takes over.
+ */
+interface DemoOptions { data?: string; ingestPort: number; dashboardPort: number; seed: number; devices: number; json?: boolean; exit?: boolean }
+
+const CORPUS = fileURLToPath(new URL('../../test/corpus/', import.meta.url))
+const SYMBOLS = ['sensord', 'sensord-nofp', 'gatewayd', 'libc.so.6', 'ld-linux-x86-64.so.2']
+const HOUR = 3_600_000
+const DAY = 24 * HOUR
+const FLEET = 'default'
+
+export function registerDemo(program: Command): void {
+  program
+    .command('demo')
+    .description('Play two weeks of a fleet, with an attack, through the front door, and show them')
+    .option('--data <directory>', 'where to keep it; a new temporary folder by default')
+    .option('--ingest-port <port>', 'for devices; 0 is any free one', portNumber, DEFAULT_INGEST_PORT)
+    .option('--dashboard-port <port>', 'for people; 0 is any free one', portNumber, DEFAULT_DASHBOARD_PORT)
+    .option('--seed <number>', 'another seed tells another story', Number, 7)
+    .option('--devices <number>', 'size of the fleet', Number, 240)
+    .option('--json', 'print one line of JSON when the story is told')
+    .option('--exit', 'end when the story is told')
+    .action(async (options: DemoOptions) => {
+      const data = options.data ?? mkdtempSync(join(tmpdir(), 'overrun-demo-'))
+      const end = Date.now()
+      const clock = createStoryClock(end - STORY_DAYS * DAY)
+      const logger = createLogger({ part: 'overrun', level: 'warn' })
+      let pipeline: Pipeline
+      try {
+        pipeline = await startPipeline({ data, ingestPort: options.ingestPort, dashboardPort: options.dashboardPort, clock, logger, watch: false, quotas: { devicePerMinute: 1e6, deviceBurst: 1e6 } })
+      } catch (error) {
+        console.error(`overrun demo: ${explainStart(error, { ...options, data })}`)
+        process.exit(1)
+      }
+      stopOnSignal(() => pipeline.stop())
+      const told = await tell(pipeline, clock, writeStory({ seed: options.seed, end, devices: options.devices }), end)
+      clock.followTheRealOne()
+      pipeline.detectors.start()
+      if (options.json) console.log(JSON.stringify({ ingest_url: pipeline.ingestUrl, dashboard_url: pipeline.dashboardUrl, token: pipeline.token, ...told }))
+      else console.log(farewell(pipeline, told))
+      if (options.exit) await pipeline.stop().then(() => process.exit(0))
+    })
+}
+
+interface Told { crashes: number; devices: number; alerts: { id: string; pattern: string; title: string; devices: number }[]; seconds: number }
+
+async function tell(pipeline: Pipeline, clock: StoryClock, story: Story, end: number): Promise<Told> {
+  const started = Date.now()
+  const start = end - STORY_DAYS * DAY
+  say(`a fleet of ${story.devices} devices: a CA, an intermediate, and a certificate for each`)
+  const fleet = createFleet({ devices: story.devices, name: 'demo', now: start })
+  await api(pipeline, `/fleets/${FLEET}/anchors`, { pem: fleet.ca.pem, key_protection: 'hardware' })
+  await api(pipeline, `/fleets/${FLEET}/settings`, { net_facing: story.netFacing })
+  await pipeline.registry.refresh()
+  say('symbols of its programs, except one that somebody forgot')
+  for (const name of SYMBOLS) await uploadSymbols(pipeline, name)
+
+  const originals = new Map<string, Uint8Array>()
+  const original = (name: string): Uint8Array => originals.get(name) ?? originals.set(name, readFileSync(dumpPath(name))).get(name)!
+  let sent = 0
+  for (let day = 0; day < STORY_DAYS; day++) {
+    const from = start + day * DAY
+    for (const report of story.reports.filter(({ at }) => at >= from && at < from + DAY)) {
+      clock.set(report.at)
+      await send(pipeline, fleet.devices[report.device]!, report, dumpOf(report, original(report.dump)))
+      sent++
+    }
+    await untilCounted(pipeline)
+    const step = day === STORY_DAYS - 1 ? HOUR / 6 : HOUR
+    for (let now = from + step; now <= from + DAY; now += step) {
+      clock.set(now)
+      await pipeline.detectors.evaluate(now)
+    }
+    say(`day ${String(day + 1).padStart(2)} of ${STORY_DAYS}: ${sent} crashes reported, ${(await openAlerts(pipeline)).length} alerts`)
+  }
+  return { crashes: sent, devices: story.devices, alerts: await openAlerts(pipeline), seconds: Math.round((Date.now() - started) / 1000) }
+}
+
+async function send(pipeline: Pipeline, device: ReturnType<typeof createFleet>['devices'][number], { claims }: PlannedReport, dump: Uint8Array): Promise<void> {
+  const { bootcount = 0, seq = 0 } = claims
+  const { body } = signReport({ dump, contentType: 'application/x-minidump', claims: { ...claims, bootcount, seq }, key: device.key, chain: device.chain })
+  const posted = await postReport({ url: `${pipeline.ingestUrl}/v1/crashes`, body, retries: 5, timeoutMs: 20_000 })
+  if (posted.kind !== 'answered' || posted.status !== 202) throw new Error(`ingest did not take a crash: ${posted.kind === 'answered' ? `${posted.status} ${posted.text}` : posted.reason}`)
+}
+
+/** The worker has written what ingest has acknowledged. */
+async function untilCounted({ log }: Pipeline): Promise<void> {
+  const { group } = workerSettingsSchema.parse({})
+  while ((await log.stats(TOPIC_ACCEPTED, group)).lag > 0) await new Promise((resolve) => setTimeout(resolve, 20))
+}
+
+async function uploadSymbols({ dashboardUrl, token }: Pipeline, name: string): Promise<void> {
+  const response = await fetch(new URL(`/api/v1/symbols?name=${encodeURIComponent(`${name}.sym`)}`, dashboardUrl), {
+    method: 'POST', headers: { authorization: `Bearer ${token}`, 'content-type': 'application/octet-stream' }, body: readFileSync(symbolPath(name)),
+  })
+  if (!response.ok) throw new Error(`symbols of ${name}: ${response.status} ${await response.text()}`)
+}
+
+async function openAlerts(pipeline: Pipeline): Promise<Told['alerts']> {
+  const { items } = await api<{ items: Told['alerts'] }>(pipeline, '/alerts?state=open&limit=200')
+  return items.map(({ id, pattern, title, devices }) => ({ id, pattern, title, devices }))
+}
+
+async function api<T>({ dashboardUrl, token }: Pipeline, path: string, body?: unknown): Promise<T> {
+  const response = await fetch(new URL(`/api/v1${path}`, dashboardUrl), {
+    headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+    ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
+  })
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`)
+  return (await response.json()) as T
+}
+
+/** Stands where the story puts it, and goes on from there with the real one when the story is told. */
+interface StoryClock extends Clock { set(ms: number): void; followTheRealOne(): void }
+function createStoryClock(start: number): StoryClock {
+  const story = createManualClock(start)
+  let follows = false
+  return { now: () => (follows ? Math.max(story.now(), systemClock.now()) : story.now()), set: story.set, followTheRealOne: () => { follows = true } }
+}
+
+const say = (line: string): void => console.error(`demo: ${line}`)
+
+function farewell({ dashboardUrl, ingestUrl, token }: Pipeline, { crashes, devices, alerts, seconds }: Told): string {
+  const campaigns = alerts.map(({ id, pattern, title }) => `    ${pattern}  ${title}\n      ${dashboardUrl}/campaigns/${id}`).join('\n')
+  return `
+  ${crashes} signed crashes of ${devices} devices, ${STORY_DAYS} days, in ${seconds} s.
+
+  Dashboard   ${dashboardUrl}   token ${token}
+  Alerts
+${campaigns}
+
+  Symbols of one program are missing on purpose; this ends it:
+    OVERRUN_URL=${dashboardUrl} OVERRUN_TOKEN=${token} npm run overrun -- symbols upload test/corpus/symbols/bpdaemon
+
+  This is a demo with an invented fleet. A real device posts to the same endpoint, ${ingestUrl}/v1/crashes: npm start says how.
+`
+}

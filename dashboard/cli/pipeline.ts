@@ -1,0 +1,107 @@
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { connectClickHouse, type ClickHouse } from '../../infra/clickhouse/client.ts'
+import { startEmbeddedClickHouse } from '../../infra/clickhouse/embedded.ts'
+import { migrate } from '../../infra/clickhouse/migrate.ts'
+import type { Log } from '../../infra/log/log.ts'
+import type { Clock } from '../../infra/service/clock.ts'
+import type { Logger } from '../../infra/service/logger.ts'
+import { createStopper } from '../../infra/service/stop.ts'
+import { ingestSettingsSchema } from '../../ingest/config.ts'
+import { startIngest } from '../../ingest/main.ts'
+import type { Registry } from '../../ingest/registry.ts'
+import { loadRegistryFromClickHouse } from '../../ingest/registry-source.ts'
+import { workerSettingsSchema } from '../../symbolicate/config.ts'
+import { createSymbolStore } from '../../symbolicate/symbols/store.ts'
+import { createWorker } from '../../symbolicate/worker.ts'
+import { dashboardSettingsSchema } from '../config.ts'
+import { createDetectors, type Detectors } from '../detect/detectors.ts'
+import { createDashboard } from '../server.ts'
+import { removeServerFile, writeServerFile } from './server-file.ts'
+
+/**
+ * The embedded default: ingest, worker, detectors and dashboard in one process on the embedded log, on files and on the
+ * engine's child. Each part is handed the same things as when it is a process of its own.
+ *
+ *   DATA/log  DATA/blobs  DATA/ingest  DATA/clickhouse  DATA/symbols  DATA/token  DATA/server.json
+ */
+export interface Pipeline {
+  ingestUrl: string
+  dashboardUrl: string
+  token: string
+  log: Log
+  clickhouse: ClickHouse
+  registry: Registry
+  detectors: Detectors
+  /** Stops the parts in the reverse order of their start. */
+  stop(): Promise<void>
+}
+
+export interface PipelineOptions {
+  data: string
+  ingestPort: number
+  dashboardPort: number
+  clock: Clock
+  logger: Logger
+  /** Let the detectors look every few seconds. A story that moves the clock asks them itself. */
+  watch: boolean
+  /** For what the machine's own clients send from one address and a few devices, such as a story. */
+  quotas?: Partial<Record<'devicePerMinute' | 'deviceBurst', number>>
+}
+
+export async function startPipeline({ data, ingestPort, dashboardPort, clock, logger, watch, quotas }: PipelineOptions): Promise<Pipeline> {
+  mkdirSync(data, { recursive: true })
+  const stopper = createStopper((part, reason) => logger.error({ part, reason }, 'did not stop cleanly'))
+  try {
+    const engine = await startEmbeddedClickHouse({ directory: join(data, 'clickhouse'), logger })
+    stopper.add('clickhouse', () => engine.stop())
+    const clickhouse = connectClickHouse(engine.address, 'overrun')
+    stopper.add('clickhouse client', () => clickhouse.close())
+    await migrate(clickhouse, { now: clock.now() })
+
+    const ingest = await startIngest({
+      settings: ingestSettingsSchema.parse({ port: ingestPort, quotas: { ...quotas } }), data, clock, logger, load: loadRegistryFromClickHouse(clickhouse, logger),
+    })
+    stopper.add('ingest', () => ingest.stop())
+    const { log, blobs, registry, metrics } = ingest
+
+    const settings = workerSettingsSchema.parse({})
+    const symbols = createSymbolStore({ blobs, cacheDirectory: join(data, 'symbols'), settings: settings.symbols, logger, metrics })
+    stopper.add('symbols', () => symbols.stop())
+    const worker = createWorker({ settings, log, blobs, symbols, clickhouse, clock, logger, metrics })
+    stopper.add('worker', () => worker.stop())
+    await worker.start()
+
+    const detectors = createDetectors({ clickhouse, clock, logger, metrics })
+    stopper.add('detectors', () => detectors.stop())
+    if (watch) detectors.start()
+
+    const token = tokenOf(data)
+    const dashboard = createDashboard({
+      settings: dashboardSettingsSchema.parse({ port: dashboardPort, token }), clickhouse, blobs, symbols, clock, logger, metrics,
+      reprocess: (debugId) => worker.reprocess({ debugId }),
+      onRegistryChange: () => registry.refresh(),
+    })
+    stopper.add('dashboard', () => dashboard.stop())
+    const { url: dashboardUrl } = await dashboard.start()
+
+    writeServerFile(data, { ingest_url: ingest.url, dashboard_url: dashboardUrl, token, pid: process.pid })
+    stopper.add('server file', () => removeServerFile(data))
+    return { ingestUrl: ingest.url, dashboardUrl, token, log, clickhouse, registry, detectors, stop: () => stopper.stop() }
+  } catch (error) {
+    await stopper.stop()
+    throw error
+  }
+}
+
+/** Made once, kept in the folder, readable by its owner only. */
+function tokenOf(data: string): string {
+  const path = join(data, 'token')
+  try {
+    writeFileSync(path, randomBytes(24).toString('base64url'), { mode: 0o600, flag: 'wx' })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
+  return readFileSync(path, 'utf8').trim()
+}
