@@ -142,6 +142,8 @@ export const alertDetailSchema = alertSummarySchema.extend({
   query: z.string(),
   query_params: z.record(z.string(), z.unknown()),
   bucket_title: z.string().nullable(),
+  /** Newest first. */
+  versions: z.array(alertSummarySchema.pick({ version: true, state: true, severity: true, updated_at: true, devices: true, crashes: true, score: true })),
   history: z.array(eventSchema),
 })
 export type AlertDetail = z.infer<typeof alertDetailSchema>

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -24,7 +24,8 @@ import { DEFAULT_DASHBOARD_PORT, DEFAULT_INGEST_PORT, explainStart, portNumber }
 interface DemoOptions { data?: string; ingestPort: number; dashboardPort: number; seed: number; devices: number; json?: boolean; exit?: boolean }
 
 const CORPUS = fileURLToPath(new URL('../../test/corpus/', import.meta.url))
-const SYMBOLS = ['sensord', 'sensord-nofp', 'gatewayd', 'libc.so.6', 'ld-linux-x86-64.so.2']
+/** All but those of bpdaemon: somebody forgot them. */
+const SYMBOLS = ['sensord', 'sensord-nofp', 'libc.so.6', 'ld-linux-x86-64.so.2']
 const HOUR = 3_600_000
 const DAY = 24 * HOUR
 const FLEET = 'default'
@@ -60,6 +61,13 @@ export function registerDemo(program: Command): void {
       else console.log(farewell(pipeline, told))
       if (options.exit) await pipeline.stop().then(() => process.exit(0))
     })
+}
+
+const dumpPath = (name: string): string => join(CORPUS, name.startsWith('bpdaemon') ? 'breakpad-x64' : 'crashpad-x64', `${name}.dmp`)
+
+function symbolPath(name: string): string {
+  const [debugId] = readdirSync(join(CORPUS, 'symbols', name))
+  return join(CORPUS, 'symbols', name, debugId!, `${name}.sym`)
 }
 
 interface Told { crashes: number; devices: number; alerts: { id: string; pattern: string; title: string; devices: number }[]; seconds: number }

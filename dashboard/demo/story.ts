@@ -5,7 +5,7 @@ import { varyMinidump, type Variation } from './vary-minidump.ts'
  * Two weeks of a thermostat fleet, decided by a seed: what crashed, where and when. Nothing here knows how detection
  * works; the reports go through the front door like any other.
  *
- *   all along   sensors that are missing or wedged, a gateway that panics now and then
+ *   all along   sensors that are missing or wedged, an updater that corrupts its heap now and then
  *   day 8       4.2.0 rolls out with a null write: a bad release, not an attack
  *   day 4..13   one device with failing memory crashes in everything it runs
  *   day 14      somebody guesses addresses on one device (the server restarts after each miss), then the same stack
@@ -32,8 +32,7 @@ const BACKGROUND = [
   { dump: 'sensord.null-read', perDay: 9, compartment: 'sensor-bus', process: 'sensord' },
   { dump: 'sensord.assert', perDay: 5, compartment: 'sensor-bus', process: 'sensord' },
   { dump: 'sensord.div0', perDay: 3, compartment: 'sensor-bus', process: 'sensord' },
-  { dump: 'gatewayd.panic', perDay: 4, compartment: 'gateway', process: 'gatewayd' },
-  { dump: 'bpdaemon.heap', perDay: 0.4, compartment: 'updater', process: 'bpdaemon' },
+  { dump: 'bpdaemon.heap', perDay: 3, compartment: 'updater', process: 'bpdaemon' },
 ] as const
 
 export function writeStory(options: { seed: number; end: number; devices: number }): Story {
@@ -83,7 +82,7 @@ export function writeStory(options: { seed: number; end: number; devices: number
   }
 
   reports.sort((a, b) => a.at - b.at)
-  return { devices: options.devices, netFacing: ['mqtt', 'gateway'], reports: number(reports) }
+  return { devices: options.devices, netFacing: ['mqtt'], reports: number(reports) }
 }
 
 /** The dump with this device's differences. */

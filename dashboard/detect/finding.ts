@@ -57,8 +57,6 @@ export interface AlertEvidence {
   sources: { source: string; devices: number }[]
   buckets: string[]
   first_crash_ids: string[]
-  /** Since when the statistic has been back below the closing threshold; null while it isn't. */
-  calm_since: string | null
 }
 export const SAMPLE = 20
 

@@ -63,7 +63,7 @@ export async function readDeviceHours({ clickhouse, fleet, now }: DetectorInput,
 
 /** The parts of the evidence that are the same whatever the device was caught doing. */
 export function describeDevice(device: string, program: string, hours: DeviceHours, now: number, releases: DetectorInput['releases']):
-  Pick<AlertEvidence, 'for' | 'against' | 'unknown' | 'series' | 'false_alarms' | 'devices' | 'firmware' | 'sources' | 'buckets' | 'first_crash_ids' | 'calm_since'> {
+  Pick<AlertEvidence, 'for' | 'against' | 'unknown' | 'series' | 'false_alarms' | 'devices' | 'firmware' | 'sources' | 'buckets' | 'first_crash_ids'> {
   const { crashes, usual } = hours.byDevice.get(device) ?? { crashes: [], usual: new Map<string, number>() }
   const its = crashes.filter((crash) => crash.program === program)
   const result: Pick<AlertEvidence, 'for' | 'against' | 'unknown'> = { for: [], against: [], unknown: [] }
@@ -99,6 +99,5 @@ export function describeDevice(device: string, program: string, hours: DeviceHou
     sources: countBy(its, (crash) => crash.source).slice(0, SAMPLE).map(({ value }) => ({ source: value, devices: 1 })),
     buckets: countBy(its, (crash) => crash.bucket).slice(0, SAMPLE).map(({ value }) => value),
     first_crash_ids: its.slice(0, SAMPLE).map((crash) => crash.id),
-    calm_since: null,
   }
 }

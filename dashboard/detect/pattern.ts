@@ -82,7 +82,6 @@ function toFinding(row: Row, surroundings: Surroundings): Omit<Finding, 'fleet' 
       do_now: ['Keep the full dumps: they may hold what was sent.', `Open a bug for ${row.title}.`, 'Mark the verdict (lab, if it is yours).'],
       attack: [{ id: 'T1190', name: 'Exploit Public-Facing Application' }, { id: 'T0819', name: 'Exploit Public-Facing Application (ICS)' }],
       ...affected(row.merged, surroundings),
-      calm_since: null,
     },
   }
 }

@@ -40,7 +40,6 @@ export function describeSpread(row: SpreadRow, surroundings: Surroundings): { ti
         { id: 'T0866', name: 'Exploitation of Remote Services (ICS)' },
       ] : [],
       ...affected(row.bucket, surroundings),
-      calm_since: null,
     },
   }
 }

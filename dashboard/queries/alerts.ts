@@ -47,6 +47,19 @@ const ONE = {
 
 export const readAlert = async (clickhouse: ClickHouse, fleet: string, id: string): Promise<z.output<typeof ONE.row> | null> => (await ask(clickhouse, ONE, { fleet, id }))[0] ?? null
 
+// By primary key, newest first.
+const VERSIONS = {
+  sql: `
+SELECT version, state, severity, updated_at, devices, crashes, score
+FROM alert_versions FINAL
+WHERE fleet = {fleet:String} AND id = {id:String}
+ORDER BY version DESC
+LIMIT 200`,
+  row: alertRow.pick({ version: true, state: true, severity: true, updated_at: true, devices: true, crashes: true, score: true }),
+}
+
+export const readAlertVersions = (clickhouse: ClickHouse, fleet: string, id: string): Promise<z.output<typeof VERSIONS.row>[]> => ask(clickhouse, VERSIONS, { fleet, id })
+
 // One small aggregate over the alerts.
 const OPEN = { sql: `SELECT count() AS open FROM alerts FINAL WHERE fleet = {fleet:String} AND state = 'open'`, row: z.object({ open: number }) }
 export const countOpenAlerts = async (clickhouse: ClickHouse, fleet: string): Promise<number> => (await ask(clickhouse, OPEN, { fleet }))[0]?.open ?? 0
