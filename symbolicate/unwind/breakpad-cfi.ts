@@ -9,34 +9,41 @@ import { type Arch, type Cursor, emptyRegisters, type Registers, wrap } from './
 import type { StackWindow } from './stack.ts'
 
 const MOST_TOKENS = 256
-const CACHED_EXPRESSIONS = 8192
 
 type Operation = { kind: 'number'; value: bigint } | { kind: 'register'; index: number } | { kind: 'cfa' } | { kind: 'load' } | { kind: 'binary'; operator: Operator }
 type Operator = '+' | '-' | '*' | '/' | '%' | '@'
+/** null: there is no rule, or it can't be understood. */
+type Expression = readonly Operation[] | null
+
+export interface CompiledRules { cfa: Expression; returnAddress: Expression; registers: readonly { index: number; expression: Expression }[] }
+
+export function compileRules(rules: CfiRules, arch: Arch): CompiledRules {
+  const registers: { index: number; expression: Expression }[] = []
+  for (const [name, expression] of rules) {
+    const index = registerIndex(arch, name)
+    if (index >= 0) registers.push({ index, expression: compile(expression, arch) })
+  }
+  return { cfa: compile(rules.get('.cfa') ?? '', arch), returnAddress: compile(rules.get('.ra') ?? '', arch), registers }
+}
 
 /** The caller's registers, or null when the rules don't give a CFA and a return address. */
-export function callerByCfi(rules: CfiRules, arch: Arch, callee: Cursor, stack: StackWindow): Registers | null {
-  const cfa = evaluate(rules.get('.cfa'), arch, callee.registers, null, stack)
+export function callerByCfi(rules: CompiledRules, arch: Arch, callee: Cursor, stack: StackWindow): Registers | null {
+  const cfa = evaluate(rules.cfa, arch, callee.registers, null, stack)
   if (cfa === null) return null
-  const returnAddress = evaluate(rules.get('.ra'), arch, callee.registers, cfa, stack)
+  const returnAddress = evaluate(rules.returnAddress, arch, callee.registers, cfa, stack)
   if (returnAddress === null) return null
   const registers = emptyRegisters(arch)
   for (const index of arch.calleeSaved) registers[index] = callee.registers[index] ?? null
   registers[arch.sp] = cfa
-  for (const [name, expression] of rules) {
-    const index = registerIndex(arch, name)
-    if (index >= 0) registers[index] = evaluate(expression, arch, callee.registers, cfa, stack)
-  }
+  for (const { index, expression } of rules.registers) registers[index] = evaluate(expression, arch, callee.registers, cfa, stack)
   registers[arch.ip] = arch.strip(returnAddress)
   return registers
 }
 
-function evaluate(expression: string | undefined, arch: Arch, registers: Registers, cfa: bigint | null, stack: StackWindow): bigint | null {
-  if (expression === undefined) return null
-  const operations = compile(expression, arch)
-  if (operations === null) return null
+function evaluate(expression: Expression, arch: Arch, registers: Registers, cfa: bigint | null, stack: StackWindow): bigint | null {
+  if (expression === null) return null
   const values: bigint[] = []
-  for (const operation of operations) {
+  for (const operation of expression) {
     const value = apply(operation, arch, registers, cfa, stack, values)
     if (value === null) return null
     values.push(value)
@@ -82,17 +89,9 @@ function binary(operator: Operator, left: bigint, right: bigint, width: 4 | 8): 
   }
 }
 
-const compiled = new Map<string, Operation[] | null>()
-
-function compile(expression: string, arch: Arch): Operation[] | null {
-  const key = `${arch.cpu} ${expression}`
-  const known = compiled.get(key)
-  if (known !== undefined) return known
-  if (compiled.size >= CACHED_EXPRESSIONS) compiled.clear()
-  const tokens = expression.split(' ', MOST_TOKENS + 1).filter((token) => token !== '')
-  const operations = tokens.length > MOST_TOKENS ? null : allOrNull(tokens.map((token) => operation(token, arch)))
-  compiled.set(key, operations)
-  return operations
+function compile(text: string, arch: Arch): Expression {
+  const tokens = text.split(' ', MOST_TOKENS + 1).filter((token) => token !== '')
+  return tokens.length > MOST_TOKENS ? null : allOrNull(tokens.map((token) => operation(token, arch)))
 }
 
 function operation(token: string, arch: Arch): Operation | null {

@@ -19,13 +19,13 @@
  */
 import type { Trust } from '../contract.ts'
 import type { Cpu, Dump, DumpThread, Os } from '../formats/dump.ts'
-import type { CfiRules, ModuleSymbols, SymbolHit } from '../symbols/source.ts'
+import type { ModuleSymbols, SymbolHit } from '../symbols/source.ts'
 import { type Arch, type Cursor, emptyRegisters, type Registers } from './arch/arch.ts'
 import { ARM, ARM_IOS } from './arch/arm.ts'
 import { ARM64 } from './arch/arm64.ts'
 import { X86 } from './arch/x86.ts'
 import { X86_64 } from './arch/x86-64.ts'
-import { callerByCfi } from './breakpad-cfi.ts'
+import { callerByCfi, compileRules, type CompiledRules } from './breakpad-cfi.ts'
 import { pointsBehindCall } from './call-site.ts'
 import { isEntry } from './entry.ts'
 import { type Frame, type Stack, UNWIND_BUDGET, type UnwindBudget } from './frame.ts'
@@ -34,7 +34,6 @@ import { foldRecursion } from './recursion.ts'
 import { openStack, type StackWindow } from './stack.ts'
 
 /** Words that a scan looks at; the frame that crashed is often in disorder and gets more. */
-const SCAN_WORDS = 40
 const SCAN_WORDS_FIRST = 160
 
 /** The symbols of a module of the dump; null when there are none. */
@@ -74,8 +73,9 @@ function fromDump(arch: Arch, registers: Map<string, bigint>): Registers {
   return all
 }
 
+interface Caller { registers: Registers; trust: Trust }
 interface Place { module: number | null; offset: number }
-interface Known { symbol: SymbolHit | null; rules: CfiRules | null; hasSymbols: boolean }
+interface Known { symbol: SymbolHit | null; rules: CompiledRules | null; hasSymbols: boolean }
 const UNKNOWN: Known = { symbol: null, rules: null, hasSymbols: false }
 
 class Walk {
@@ -120,20 +120,10 @@ class Walk {
     return symbol
   }
 
-  private async caller(callee: Cursor): Promise<{ registers: Registers; trust: Trust } | null> {
-    for (const [trust, find] of this.means) {
-      const registers = await find(callee)
-      if (registers !== null) return this.goesOn(callee, registers) ? { registers, trust } : null
-    }
-    return null
+  private async caller(callee: Cursor): Promise<Caller | null> {
+    const found = (await this.byEntryRule(callee)) ?? (await this.byCfi(callee)) ?? this.byFramePointer(callee) ?? (await this.byScan(callee))
+    return found && this.goesOn(callee, found.registers) ? found : null
   }
-
-  private readonly means: [Trust, (callee: Cursor) => Promise<Registers | null>][] = [
-    ['cfi', (callee) => this.byEntryRule(callee)],
-    ['cfi', (callee) => this.byCfi(callee)],
-    ['frame_pointer', async (callee) => this.arch.byFramePointer(callee, this.stack, this.arch.isCode)],
-    ['scan', (callee) => this.byScan(callee)],
-  ]
 
   /** Stacks grow down: a caller's stack pointer is higher. Only a leaf that keeps its return address in a register may leave it. */
   private goesOn(callee: Cursor, caller: Registers): boolean {
@@ -146,7 +136,7 @@ class Walk {
   }
 
   /** A program counter outside of all code was jumped to: nothing has run there yet that could have moved the stack pointer. */
-  private async byEntryRule(callee: Cursor): Promise<Registers | null> {
+  private async byEntryRule(callee: Cursor): Promise<Caller | null> {
     const { arch } = this
     if (!callee.isContext || this.locate(this.instruction(callee)).module !== null) return null
     const sp = callee.registers[arch.sp] ?? null
@@ -154,40 +144,49 @@ class Walk {
     const returnAddress = arch.link === null ? pushed : (callee.registers[arch.link] ?? null)
     if (sp === null || returnAddress === null) return null
     const target = arch.strip(returnAddress)
-    if (!(await this.isReturnAddress(target))) return null
+    const behindCall = pointsBehindCall(this.dump.memory, arch.cpu, target)
+    if (behindCall === false || !(await this.isReturnAddress(target))) return null
     const registers = emptyRegisters(arch)
     for (const index of arch.calleeSaved) registers[index] = callee.registers[index] ?? null
     if (arch.cpu === 'arm64') registers[arch.names.indexOf('fp')] = callee.registers[arch.names.indexOf('fp')] ?? null
     registers[arch.ip] = target
     registers[arch.sp] = arch.link === null ? sp + BigInt(arch.width) : sp
-    return registers
+    // Neither the code's bytes nor its symbols have confirmed it: then it is what a scan would have found.
+    const { hasSymbols } = await this.at(this.locate(target - 1n))
+    return { registers, trust: behindCall || hasSymbols ? 'cfi' : 'scan' }
   }
 
-  private async byCfi(callee: Cursor): Promise<Registers | null> {
+  private async byCfi(callee: Cursor): Promise<Caller | null> {
     const { rules } = await this.at(this.locate(this.instruction(callee)))
-    return rules && callerByCfi(rules, this.arch, callee, this.stack)
+    const registers = rules && callerByCfi(rules, this.arch, callee, this.stack)
+    return registers && { registers, trust: 'cfi' }
   }
 
-  private async byScan(callee: Cursor): Promise<Registers | null> {
+  private byFramePointer(callee: Cursor): Caller | null {
+    const registers = this.arch.byFramePointer(callee, this.stack)
+    return registers && { registers, trust: 'frame_pointer' }
+  }
+
+  private async byScan(callee: Cursor): Promise<Caller | null> {
     const sp = callee.registers[this.arch.sp] ?? null
     if (sp === null) return null
-    for (const { value, slot } of this.stack.words(sp, callee.isContext ? SCAN_WORDS_FIRST : SCAN_WORDS)) {
+    for (const { value, slot } of this.stack.words(sp, callee.isContext ? SCAN_WORDS_FIRST : this.arch.scanWords)) {
       if (this.modules.find(value) < 0) continue
       if (++this.candidates > this.budget.candidates) return null
       const address = BigInt(value)
-      if (await this.isReturnAddress(address)) return this.arch.byScan(callee, this.stack, slot, address)
+      if (await this.isReturnAddress(address)) return { registers: this.arch.byScan(callee, this.stack, slot, address), trust: 'scan' }
     }
     return null
   }
 
-  /** Does the address lie behind a call in code that we know? Without symbols for its module any place in it will do. */
+  /** Does the address lie in code that has a name? Without symbols for its module any place in it will do. */
   private async isReturnAddress(address: bigint): Promise<boolean> {
     if (!this.arch.isCode(address)) return false
     const place = this.locate(address - 1n)
     if (place.module === null) return false
     const { symbol, rules, hasSymbols } = await this.at(place)
-    if (hasSymbols && (symbol === null || (symbol.approximate && rules === null))) return false
-    return pointsBehindCall(this.dump.memory, this.dump.cpu, address) !== false
+    if (!hasSymbols) return true
+    return symbol !== null && !(symbol.approximate && rules === null && this.arch.unwindTables)
   }
 
   /** The program counter itself in the first frame, a byte inside of the call in its callers. */
@@ -209,7 +208,8 @@ class Walk {
     const remembered = this.known.get(key)
     if (remembered) return remembered
     const symbols = await this.symbolsOf(module)
-    const known = symbols ? { symbol: symbols.lookup(offset), rules: symbols.cfi(offset), hasSymbols: true } : UNKNOWN
+    const rules = symbols?.cfi(offset) ?? null
+    const known = symbols ? { symbol: symbols.lookup(offset), rules: rules && compileRules(rules, this.arch), hasSymbols: true } : UNKNOWN
     this.known.set(key, known)
     return known
   }

@@ -30,8 +30,12 @@ export interface Arch {
   strip(address: bigint): bigint
   /** Can a code address look like this? */
   isCode(address: bigint): boolean
+  /** How many words a scan looks at, behind frames that are in order. */
+  scanWords: number
+  /** The ABI demands unwind tables for all code, so code without them is none. */
+  unwindTables: boolean
   /** The caller by the standard frame layout, or null when the registers don't look like one. */
-  byFramePointer(callee: Cursor, stack: StackWindow, isCode: (address: bigint) => boolean): Registers | null
+  byFramePointer(callee: Cursor, stack: StackWindow): Registers | null
   /** The caller whose return address a scan found at `slot`. */
   byScan(callee: Cursor, stack: StackWindow, slot: bigint, returnAddress: bigint): Registers
 }
@@ -42,6 +46,3 @@ export function emptyRegisters(arch: Pick<Arch, 'names'>): Registers {
 
 const UNSIGNED = { 4: 0xffff_ffffn, 8: 0xffff_ffff_ffff_ffffn }
 export const wrap = (value: bigint, width: 4 | 8): bigint => value & UNSIGNED[width]
-
-/** Frames farther apart than this are no chain. */
-export const LARGEST_GAP = 128n * 1024n

@@ -19,7 +19,9 @@ export const ARM: Arch = {
   // The shorter Thumb call: half of a BL is still inside of it.
   callSize: 2n,
   strip: (address) => address,
-  isCode: (address) => address !== 0n,
+  scanWords: 80,
+  unwindTables: false,
+  isCode: () => true,
   byFramePointer: () => null,
   byScan: (_callee, _stack, slot, returnAddress) => {
     const registers = emptyRegisters(ARM)
@@ -32,12 +34,12 @@ export const ARM: Arch = {
 /** Apple's ABI: r7 points at the stored pair r7, lr. */
 export const ARM_IOS: Arch = {
   ...ARM,
-  byFramePointer: (callee, stack, isCode) => {
+  byFramePointer: (callee, stack) => {
     const fp = callee.registers[R7] ?? null
     if (fp === null || fp === 0n) return null
     const callerFp = stack.word(fp)
     const pc = stack.word(fp + 4n)
-    if (callerFp === null || pc === null || !isCode(pc) || (callerFp !== 0n && callerFp <= fp)) return null
+    if (callerFp === null || pc === null || (callerFp !== 0n && callerFp <= fp)) return null
     const registers = emptyRegisters(ARM)
     registers[PC] = pc
     registers[SP] = fp + 8n

@@ -27,7 +27,9 @@ export const ARM64: Arch = {
   calleeSaved: Array.from({ length: 11 }, (_, number) => 19 + number),
   callSize: 4n,
   strip,
-  isCode: (address) => address !== 0n && (address & 3n) === 0n,
+  scanWords: 40,
+  unwindTables: true,
+  isCode: isAligned,
   byFramePointer: framePointerCaller,
   byScan: (_callee, _stack, slot, returnAddress) => {
     const registers = emptyRegisters(ARM64)
@@ -37,18 +39,22 @@ export const ARM64: Arch = {
   },
 }
 
+function isAligned(address: bigint): boolean {
+  return (address & 3n) === 0n
+}
+
 /**
- * In the frame that crashed, lr may be the return address (leaf, or before the prologue) or stale (after a call).
- * unwind.ts has asked for the leaf case before; here the stored pair decides.
+ * In the frame that crashed lr may be where a leaf returns to, or stale; the stored pair is sure, so the pair it is, and
+ * a leaf's direct caller is lost where there is no CFI.
  */
-function framePointerCaller(callee: Cursor, stack: StackWindow, isCode: (address: bigint) => boolean): Registers | null {
+function framePointerCaller(callee: Cursor, stack: StackWindow): Registers | null {
   const fp = callee.registers[FP] ?? null
   if (fp === null || fp === 0n) return null
   const callerFp = stack.word(fp)
   const stored = stack.word(fp + 8n)
   if (callerFp === null || stored === null) return null
   const pc = strip(stored)
-  if (!isCode(pc) || (callerFp !== 0n && callerFp <= fp)) return null
+  if (!isAligned(pc) || (callerFp !== 0n && callerFp <= fp)) return null
   const registers = emptyRegisters(ARM64)
   registers[PC] = pc
   registers[SP] = fp + 16n

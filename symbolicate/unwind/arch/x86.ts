@@ -1,6 +1,7 @@
 /** x86, 32 bit. */
-import type { Arch } from './arch.ts'
-import { framePointerCaller, scanCaller } from './x86-family.ts'
+import type { StackWindow } from '../stack.ts'
+import type { Arch, Cursor, Registers } from './arch.ts'
+import { framePointerCaller, x86Registers } from './x86-family.ts'
 
 const NAMES = ['eip', 'esp', 'ebp', 'ebx', 'esi', 'edi', 'eax', 'ecx', 'edx', 'eflags'] as const
 const index = (name: (typeof NAMES)[number]): number => NAMES.indexOf(name)
@@ -17,7 +18,23 @@ export const X86: Arch = {
   calleeSaved: (['ebp', 'ebx', 'esi', 'edi'] as const).map(index),
   callSize: 1n,
   strip: (address) => address,
-  isCode: (address) => address !== 0n,
-  byFramePointer: (callee, stack, isCode) => framePointerCaller(FRAME, 4, callee, stack, isCode),
-  byScan: (callee, stack, slot, returnAddress) => scanCaller(FRAME, 4, callee, stack, slot, returnAddress),
+  scanWords: 40,
+  unwindTables: false,
+  isCode: () => true,
+  byFramePointer: (callee, stack) => {
+    const caller = framePointerCaller(FRAME, 4, callee, stack)
+    return caller && x86Registers(FRAME, caller)
+  },
+  byScan: (callee, stack, slot, returnAddress) => x86Registers(FRAME, { ip: returnAddress, sp: slot + 4n, bp: frameBehind(callee, stack, slot) }),
+}
+
+/** Frames farther apart than this are no chain. */
+const LARGEST_GAP = 128n * 1024n
+
+/** The frame pointer of a scanned caller: pushed by the callee right below the return address, or never touched. */
+function frameBehind({ registers }: Cursor, stack: StackWindow, slot: bigint): Registers[number] {
+  const pushed = stack.word(slot - 4n)
+  if (pushed !== null && pushed > slot && pushed - slot <= LARGEST_GAP) return stack.word(pushed) === null ? null : pushed
+  const kept = registers[FRAME.bp] ?? null
+  return kept !== null && kept >= slot + 4n && stack.word(kept) !== null ? kept : null
 }
