@@ -28,7 +28,7 @@ function multipart(parts: Part[], boundary = '---MultipartBoundary-x---'): Buffe
 const TYPE = 'multipart/form-data; boundary=---MultipartBoundary-x---'
 
 const submit = (body: Uint8Array | ReadableStream, { query = '?key=thermostats-key', headers = {} as Record<string, string> } = {}) =>
-  fetch(`${door.url}/submit${query}`, { method: 'POST', body: body as BodyInit, duplex: 'half', headers: { 'content-type': TYPE, ...headers } } as RequestInit)
+  fetch(`${door.url}/submit${query}`, { method: 'POST', body: body, duplex: 'half', headers: { 'content-type': TYPE, ...headers } } as never)
 const minidump = (bytes: Uint8Array): Part => ['upload_file_minidump', bytes, 'minidump.dmp']
 const newest = async () => (await door.accepted()).at(-1)!
 
