@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Claims } from '../ingest/contract.ts'
 import type { Analysis, AnalysisStatus } from './contract.ts'
+import { emptyReport } from './report.ts'
 
 /**
  * A dump that no parser could read is still a crash: kept, marked and counted. It is grouped by what failed and by the
@@ -22,10 +23,6 @@ export function unreadable(status: AnalysisStatus, reason: string, { contentType
       ruleset: 1, bucket: createHash('sha256').update(text).digest('hex').slice(0, 16), text, title: `unreadable dump: ${status} (${build})`,
       frames: [], notes: [], provisional: true,
     },
-    report: {
-      status, format: contentType, pid: null, system_info: { os: 'unknown', os_ver: null, cpu_arch: 'unknown' },
-      crash_info: { type: null, address: null, crashing_thread: null, assertion: null, access: 'unknown' },
-      crashing_thread: null, threads: [], modules: [], main_module: null, annotations: {}, notes: [{ slug: status, text: reason }],
-    },
+    report: { ...emptyReport(contentType, status), notes: [{ slug: status, text: reason }] },
   }
 }

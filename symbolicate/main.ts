@@ -1,0 +1,38 @@
+import { join } from 'node:path'
+import type { Blobs } from '../infra/blobs/blobs.ts'
+import type { ClickHouse } from '../infra/clickhouse/client.ts'
+import type { Log } from '../infra/log/log.ts'
+import type { Clock } from '../infra/service/clock.ts'
+import type { Logger } from '../infra/service/logger.ts'
+import type { Metrics } from '../infra/service/metrics.ts'
+import type { WorkerSettings } from './config.ts'
+import { createSymbolStore, type SymbolStore } from './symbols/store.ts'
+import { createWorker, type Worker } from './worker.ts'
+
+/** The symbol store and the worker, wired; `data` holds what may be lost at any time: DATA/symbols, prepared forms. */
+export interface Symbolication { symbols: SymbolStore; worker: Worker; stop(): Promise<void> }
+
+export async function startSymbolication({ settings, data, ...world }: {
+  settings: WorkerSettings
+  data: string
+  log: Log
+  blobs: Blobs
+  clickhouse: ClickHouse
+  clock: Clock
+  logger: Logger
+  metrics: Metrics
+}): Promise<Symbolication> {
+  const symbols = createSymbolStore({ ...world, cacheDirectory: join(data, 'symbols'), settings: settings.symbols })
+  const worker = createWorker({ ...world, settings, symbols })
+  const stop = async () => {
+    await worker.stop()
+    await symbols.stop()
+  }
+  try {
+    await worker.start()
+    return { symbols, worker, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
