@@ -16,8 +16,9 @@ import { msOf, sqlTime } from './time.ts'
  *
  * Corrections that are in:
  *  - history: a fleet that was connected d days ago has d days of it (at least one), never 28 days of assumed silence;
- *  - exposure: W is stretched when more devices are known now than on the average of that history (1 to 4 times). Only
- *    authenticated devices count, and it never shrinks W, so that noise can't be used to make this blind or jumpy;
+ *  - exposure: W is stretched when more devices are known now than on the average of 28 days (1 to 4 times). Only
+ *    authenticated devices count, and it never shrinks W, so that noise can't be used to make this blind or jumpy. A device
+ *    is known by its first crash, which in a young fleet tells of our learning and not of growth: full history only;
  *  - dispersion: above 28 device-days of history, n and N are divided by phi, the variance over the mean of the daily
  *    counts, when that is above 1.2 (and there are 7 days). Below that phi is noise, and the prior already carries the doubt;
  *  - release rule: 90 % of the devices on firmware that is new (releases.ts) and fewer than 3 device-days on older one:
@@ -36,7 +37,7 @@ WITH ${LN_TAIL_SQL}, ${MERGED_SQL}, ${FACES_NETWORK_SQL},
   [1, 6, 24] AS windows,
   ifNull((SELECT date_diff('second', min(first_seen), t) / 3600 FROM buckets WHERE fleet = {fleet:String}), 0) AS age_hours,
   arrayMap(w -> greatest(24, least(672, age_hours - w)), windows) AS histories,
-  ifNull((
+  if(age_hours < 673, 1, ifNull((
     SELECT least(4, greatest(1, ifNotFinite(count() / sum(least(1, date_diff('second', first, t) / 3600 / histories[3])), 1)))
     FROM
     (
@@ -44,7 +45,7 @@ WITH ${LN_TAIL_SQL}, ${MERGED_SQL}, ${FACES_NETWORK_SQL},
       WHERE fleet = {fleet:String} GROUP BY device
       HAVING auth IN ('payload-signed', 'transport-authenticated') AND last > t - INTERVAL 28 DAY AND first <= t
     )
-  ), 1) AS exposure,
+  ), 1)) AS exposure,
   arrayMap((w, history) -> w * exposure / (history + w * exposure), windows, histories) AS shares,
   stratum -> transform(stratum, {strata:Array(String)}, {ln_tau:Array(Float64)}, 0.) AS threshold,
   (n, r, q, phi) -> log(3) + arrayMin(arrayMap((n, r, q) -> ln_tail(floor(n / phi), r / phi + 0.5, q), n, r, q)) AS ln_smallest,
