@@ -92,6 +92,7 @@ function readReports(lines: string[], budget: TextBudget, modules: Map<string, M
       if (current.stacks.length < 16) current.stacks.push(stack)
     }
     if (stack.frames.length < budget.frames && frames < budget.frames * 16) {
+      markInlined(stack.frames, parsed.frame)
       stack.frames.push(parsed.frame)
       frames++
       rememberModule(parsed.frame, parsed.buildId, modules)
@@ -190,6 +191,16 @@ function roleOf(label: string | null, before: number): Stack['role'] {
   if (text.includes('freed') || text.includes('deallocated')) return 'free'
   if (text.includes('allocated') || text.includes('allocation')) return 'alloc'
   return 'other'
+}
+
+/** Calls inlined into one are printed as frames of one address; a function that comes twice at one address is recursion. */
+function markInlined(frames: TextFrame[], next: TextFrame): void {
+  const last = frames.at(-1)
+  if (last === undefined || next.address === null || last.address !== next.address) return
+  for (let i = frames.length - 1; i >= 0 && frames[i]!.address === next.address && (i === frames.length - 1 || frames[i]!.inline); i--) {
+    if (frames[i]!.function === next.function) return
+  }
+  last.inline = true
 }
 
 function rememberModule(frame: TextFrame, buildId: string | null, modules: Map<string, Module>): void {
