@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Claims } from '../ingest/contract.ts'
 import type { Analysis, AnalysisStatus } from './contract.ts'
 import { emptyReport } from './report.ts'
+import { RULESET } from './signature/signature.ts'
 
 /**
  * A dump that no parser could read is still a crash: kept, marked and counted. It is grouped by what failed and by the
@@ -9,7 +10,7 @@ import { emptyReport } from './report.ts'
  */
 export function unreadable(status: AnalysisStatus, reason: string, { contentType, claims }: { contentType: string; claims: Claims }): Analysis {
   const build = claims.buildId ?? claims.swversion ?? claims.swname ?? 'unknown build'
-  const text = `1 | unknown | ${status} | ${build}`
+  const text = `${RULESET} | unknown | ${status} | ${build}`
   return {
     status,
     statusReason: reason,
@@ -20,7 +21,7 @@ export function unreadable(status: AnalysisStatus, reason: string, { contentType
       faultAddress: null, pc: null, sp: null, pattern: null, pcOutsideModules: false,
     },
     signature: {
-      ruleset: 1, bucket: createHash('sha256').update(text).digest('hex').slice(0, 16), text, title: `unreadable dump: ${status} (${build})`,
+      ruleset: RULESET, bucket: createHash('sha256').update(text).digest('hex').slice(0, 16), text, title: `unreadable dump: ${status} (${build})`,
       frames: [], notes: [], provisional: true,
     },
     report: { ...emptyReport(contentType, status), notes: [{ slug: status, text: reason }] },

@@ -43,6 +43,7 @@ export function rowOf({ accepted, position, archive, revision, analysis }: Symbo
     peer: claims.peer ?? '',
     listener_port: claims.listenerPort ?? null,
     fingerprint: claims.fingerprint ?? '',
+    dbgstat: claims.dbgstat ?? null,
     annotations: accepted.annotations,
 
     content_type: accepted.contentType,
@@ -107,7 +108,7 @@ export function claimsOf(row: CrashRow): Claims {
     hwmodel: text(row.hwmodel), swname: text(row.swname), swversion: text(row.swversion), buildId: text(row.build_id),
     encoding: text(row.encoding) as Claims['encoding'], resetReason: text(row.reset_reason), compartment: text(row.compartment),
     layer: text(row.layer) as Claims['layer'], svn: number(row.svn), process: text(row.process), lastInputAgeMs: number(row.last_input_age_ms),
-    peer: text(row.peer), listenerPort: number(row.listener_port), fingerprint: text(row.fingerprint),
+    peer: text(row.peer), listenerPort: number(row.listener_port), fingerprint: text(row.fingerprint), dbgstat: number(row.dbgstat),
   }
 }
 

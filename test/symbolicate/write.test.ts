@@ -44,7 +44,7 @@ test('a row read back can be written again with a higher revision and counts onc
 })
 
 test('the claims that the table keeps are the claims that an analysis saw', () => {
-  const claims = { bootcount: 3, seq: 4, size: 1, uptimeSeconds: 9, hwmodel: 'h', swname: 'n', swversion: 'v', buildId: 'ab', encoding: 'gzip', resetReason: 'r', compartment: 'c', layer: 'app', svn: 1, process: 'p', lastInputAgeMs: 5, peer: '192.0.2.1', listenerPort: 80, fingerprint: 'ff' } as const
+  const claims = { bootcount: 3, seq: 4, size: 1, uptimeSeconds: 9, hwmodel: 'h', swname: 'n', swversion: 'v', buildId: 'ab', encoding: 'gzip', resetReason: 'r', compartment: 'c', layer: 'app', svn: 1, process: 'p', lastInputAgeMs: 5, peer: '192.0.2.1', listenerPort: 80, fingerprint: 'ff', dbgstat: 2 } as const
   expect(claimsOf(row({}, { claims }))).toEqual(claims)
   expect(Object.values(claimsOf(row({}, { claims: { bootcount: 0, seq: 0 } }))).filter((value) => value === '' || value === null)).toEqual([])
 })
