@@ -1,5 +1,5 @@
 import type { Detector, DetectorInput, Finding } from './finding.ts'
-import { COUNTED_SQL, FACES_NETWORK_SQL } from './counted.ts'
+import { COUNTED_SQL, ENGINE_SETTINGS_SQL, FACES_NETWORK_SQL } from './counted.ts'
 import { STRATA } from './finding.ts'
 import { PROGRAM_SQL, describeDevice, readDeviceHours, type DeviceHours } from './one-device.ts'
 import { msOf, sqlTime } from './time.ts'
@@ -27,7 +27,7 @@ HAVING (misses >= 10 OR lately >= 5) AND in_one_boot * 2 > misses
 ORDER BY misses DESC, device
 LIMIT 1 BY device
 LIMIT 200
-SETTINGS max_execution_time = 30, do_not_merge_across_partitions_select_final = 1`
+SETTINGS max_execution_time = 30, ${ENGINE_SETTINGS_SQL}`
 
 interface Row { device: string; program: string; misses: string; lately: string; first: string; last: string; newest_bucket: string; title: string }
 

@@ -1,5 +1,5 @@
 import type { AlertEvidence, DetectorInput } from './finding.ts'
-import { COUNTED_SQL } from './counted.ts'
+import { COUNTED_SQL, ENGINE_SETTINGS_SQL } from './counted.ts'
 import { SAMPLE } from './finding.ts'
 import { RECORD_SQL, countBy } from './surroundings.ts'
 import { HOUR, iso, msOf, sqlTime } from './time.ts'
@@ -21,7 +21,7 @@ interface WireCrash {
 
 /** A program is a process, or the compartment where a device names no process. */
 export const PROGRAM_SQL = `if(process = '', compartment, process)`
-const SETTINGS = 'SETTINGS max_execution_time = 30, do_not_merge_across_partitions_select_final = 1'
+const SETTINGS = `SETTINGS max_execution_time = 30, ${ENGINE_SETTINGS_SQL}`
 
 // At 100 M rows in 28 days: asked only for devices that already look suspicious; the index by device narrows the history.
 const HOUR_SQL = `

@@ -1,5 +1,5 @@
 import type { Detector, Finding } from './finding.ts'
-import { COUNTED_SQL, FACES_NETWORK_SQL, MERGED_SQL } from './counted.ts'
+import { COUNTED_SQL, ENGINE_SETTINGS_SQL, FACES_NETWORK_SQL, MERGED_SQL } from './counted.ts'
 import { STRATA } from './finding.ts'
 import { affected, reasonsOf, signsOf, termsOf } from './signs.ts'
 import { readSurroundings, type Surroundings } from './surroundings.ts'
@@ -29,7 +29,7 @@ GROUP BY merged
 HAVING cyclic + repeated >= 1 OR devices >= 2
 ORDER BY devices DESC, merged
 LIMIT 200
-SETTINGS max_execution_time = 30, do_not_merge_across_partitions_select_final = 1`
+SETTINGS max_execution_time = 30, ${ENGINE_SETTINGS_SQL}`
 
 interface Row {
   merged: string; title: string; first: string; last: string; crashes: string

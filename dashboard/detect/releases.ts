@@ -1,5 +1,5 @@
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
-import { COUNTED_SQL } from './counted.ts'
+import { COUNTED_SQL, ENGINE_SETTINGS_SQL } from './counted.ts'
 import { sqlTime } from './time.ts'
 
 /**
@@ -23,7 +23,7 @@ WHERE devices >= 3 AND first > {now:DateTime64(3, 'UTC')} - INTERVAL 14 DAY AND 
 GROUP BY swname, swversion
 ORDER BY since DESC, swname, swversion
 LIMIT 100
-SETTINGS max_execution_time = 60, do_not_merge_across_partitions_select_final = 1`
+SETTINGS max_execution_time = 60, ${ENGINE_SETTINGS_SQL}`
 
 export interface Release { swname: string; swversion: string; since: string }
 

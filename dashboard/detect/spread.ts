@@ -1,6 +1,6 @@
 import type { Detector, DetectorInput, Finding } from './finding.ts'
 import type { SpreadStratum } from './settings.ts'
-import { COUNTED_SQL, FACES_NETWORK_SQL, MERGED_SQL } from './counted.ts'
+import { COUNTED_SQL, ENGINE_SETTINGS_SQL, FACES_NETWORK_SQL, MERGED_SQL } from './counted.ts'
 import { STRATA } from './finding.ts'
 import { describeSpread } from './spread-evidence.ts'
 import { readSurroundings, sharedSource, type Surroundings } from './surroundings.ts'
@@ -114,7 +114,7 @@ FROM decided
 WHERE ln_p < ln_threshold / 2
 ORDER BY ln_p, bucket
 LIMIT 200
-SETTINGS max_execution_time = 60, do_not_merge_across_partitions_select_final = 1`
+SETTINGS max_execution_time = 60, ${ENGINE_SETTINGS_SQL}`
 
 interface WireRow {
   bucket: string; title: string; stratum: Exclude<SpreadStratum, 'release'>; class: number; net: boolean | number; released: boolean | number

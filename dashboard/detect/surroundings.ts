@@ -1,5 +1,5 @@
 import type { DetectorInput } from './finding.ts'
-import { COUNTED_SQL, MERGED_SQL } from './counted.ts'
+import { COUNTED_SQL, ENGINE_SETTINGS_SQL, MERGED_SQL } from './counted.ts'
 import { HOUR, iso, msOf, sqlTime } from './time.ts'
 
 /**
@@ -93,7 +93,7 @@ interface HitRow {
 }
 
 const WITHIN = `${COUNTED_SQL} AND event_time <= {now:DateTime64(3, 'UTC')} AND event_time > {now:DateTime64(3, 'UTC')}`
-const SETTINGS = 'SETTINGS max_execution_time = 30, do_not_merge_across_partitions_select_final = 1'
+const SETTINGS = `SETTINGS max_execution_time = 30, ${ENGINE_SETTINGS_SQL}`
 
 // Asked only when something is suspicious; at 100 M rows in 28 days: one day with 14 columns and a week with 3.
 const HIT_SQL = `

@@ -1,5 +1,5 @@
 import type { Detector, DetectorInput, Finding } from './finding.ts'
-import { COUNTED_SQL } from './counted.ts'
+import { COUNTED_SQL, ENGINE_SETTINGS_SQL } from './counted.ts'
 import { STRATA } from './finding.ts'
 import { PROGRAM_SQL, describeDevice, readDeviceHours, type DeviceHours } from './one-device.ts'
 import { msOf, sqlTime } from './time.ts'
@@ -52,7 +52,7 @@ WHERE (by_bytes OR by_march OR by_pages) AND gap < 30 AND share >= 0.7
 ORDER BY crashes DESC, device
 LIMIT 1 BY device
 LIMIT 200
-SETTINGS max_execution_time = 30, do_not_merge_across_partitions_select_final = 1`
+SETTINGS max_execution_time = 30, ${ENGINE_SETTINGS_SQL}`
 
 interface Row {
   device: string; program: string; crashes: string; faults: string; low_bits: string; addresses: string; strays: string; stray_pcs: string; march: number; gap: number
