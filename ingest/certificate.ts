@@ -100,14 +100,15 @@ function read(der: Uint8Array, allowRsa: boolean): Certificate {
   if (neither.length > 0) throw new DerError('validity is not two times')
   const key = readKey(expectTag(spki, TAG.sequence), allowRsa)
   const issuerNames = relativeNames(expectTag(issuer, TAG.sequence))
-  if (issuerNames.length === 0) throw new DerError('empty issuer')
+  const subjectNames = relativeNames(expectTag(subject, TAG.sequence))
+  if (issuerNames.length === 0 || subjectNames.length === 0) throw new DerError('empty issuer or subject')
   return {
     der, sha256: hash('sha256', der, 'hex'), tbs: tbs.whole,
     signatureAlgorithm: readSignatureAlgorithm(outerAlgorithm, allowRsa),
     signature: wholeBytes(signature),
     serial,
     issuer: issuer!.whole, issuerNames,
-    subject: subject!.whole, subjectNames: relativeNames(expectTag(subject, TAG.sequence)),
+    subject: subject!.whole, subjectNames,
     notBefore: time(notBefore), notAfter: time(notAfter),
     spki: spki!.whole, ...key,
     extensions: extensionField === undefined ? {} : readExtensions(extensionField),

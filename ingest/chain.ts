@@ -48,6 +48,9 @@ export type ChainPolicy = {
   readonly eku: readonly string[] | 'any'
 }
 
+/** A leaf and two intermediates. */
+export const MAX_CERTIFICATES = 3
+
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
 const DICE_IDENTITY_INIT = '2.23.133.5.4.100.6'
 const DICE_ATTEST_INIT = '2.23.133.5.4.100.8'
@@ -88,7 +91,7 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
   return {
     verify(chain, anchors, policyOf, at) {
       const leaf = chain[0]
-      if (leaf === undefined) return refuse('chain-malformed', 'chain: empty')
+      if (leaf === undefined || chain.length > MAX_CERTIFICATES) return refuse('chain-malformed', `chain: ${chain.length} certificates, 1 to ${MAX_CERTIFICATES} expected`)
       const known = paths.get(hash('sha256', leaf, 'hex'))
       if (known && sameChain(known.chain, chain) && trustIn(anchors, allowRsa).anchors.has(known.anchor)) return judge(known, policyOf(known.anchor.fleet), at)
       // The copy lets go of the request's buffer, which a cached view would keep alive.

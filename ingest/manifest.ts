@@ -1,5 +1,6 @@
 import { decode } from 'cborg'
 import { scanItem, type Scan, type ScanLimits } from './cbor-scan.ts'
+import { MAX_CERTIFICATES } from './chain.ts'
 import { decodeClaims, isBytes, shown } from './claims.ts'
 import { CONTENT_TYPES, type AcceptedCrash, type Claims } from './contract.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
@@ -39,7 +40,6 @@ export type Manifest = {
 }
 
 export const MANIFEST_LIMITS: ScanLimits = { bytes: 8192, depth: 8, entries: 32, text: 256 }
-const CHAIN_CERTIFICATES = 3
 const CHAIN_BYTES = 4096
 
 export const CRASH_PROFILE = 'tag:overrun.example,2026:crash-report/1'
@@ -138,8 +138,8 @@ function decodeChain(header: Map<unknown, unknown>): Manifest['chain'] | Refusal
   }
   if (x5chain === undefined) return refuse('header-missing', 'manifest: neither x5chain nor x5t')
   const certificates: unknown[] = Array.isArray(x5chain) ? x5chain : [x5chain]
-  if (certificates.length === 0 || certificates.length > CHAIN_CERTIFICATES) {
-    return refuse('chain-malformed', `manifest: x5chain of ${certificates.length} certificates, 1 to ${CHAIN_CERTIFICATES} expected`)
+  if (certificates.length === 0 || certificates.length > MAX_CERTIFICATES) {
+    return refuse('chain-malformed', `manifest: x5chain of ${certificates.length} certificates, 1 to ${MAX_CERTIFICATES} expected`)
   }
   if (!certificates.every(isBytes)) return refuse('chain-malformed', 'manifest: x5chain holds something that is not a byte string')
   const total = certificates.reduce((sum, certificate) => sum + certificate.length, 0)

@@ -146,6 +146,8 @@ describe('a chain is refused', () => {
     ['certificate-malformed', 'serial number 0', { chain: [leaf({ serial: Buffer.of(0) }), ca()] }],
     ['certificate-malformed', 'a negative serial number', { chain: [leaf({ serial: Buffer.of(0x80) }), ca()] }],
     ['certificate-malformed', 'an issuer without a name', { chain: [leaf({ issuer: [] }), ca({ subject: [] })] }],
+    ['certificate-malformed', 'a subject without a name', { chain: [leaf({ subject: [] }), ca()] }],
+    ['chain-malformed', 'four certificates', { chain: [leaf(), ca(), ca(), ca()] }],
     ['certificate-malformed', 'a keyUsage that allows nothing', { chain: [leaf({ extensions: [{ oid: '2.5.29.15', critical: true, value: Buffer.from([3, 2, 7, 0]) }] }), ca()] }],
     ['certificate-malformed', 'a boolean that is neither 00 nor FF', { chain: [leaf({ extensions: [{ oid: '2.5.29.19', critical: true, value: der(0x30, Buffer.from([1, 1, 1])) }] }), ca()] }],
     ['certificate-extension', 'an unknown critical extension', { chain: [leaf({ extensions: [...leafExtensions, noticed('1.2.3.4', true)] }), ca()] }],

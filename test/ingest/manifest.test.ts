@@ -2,7 +2,7 @@ import { encode } from 'cborg'
 import { describe, expect, test } from 'vitest'
 import { decodeManifest, scanManifest, type Manifest } from '../../ingest/manifest.ts'
 import type { Slug } from '../../ingest/outcome.ts'
-import { DUMP, PROFILE, bstr, claimsWith, cborMap, device, drawManifest, goodHeader, head, headerWith, sha256, type Parts } from './build-manifest.ts'
+import { DUMP, PROFILE, claimsWith, cborMap, device, drawManifest, goodHeader, head, headerWith, sha256, type Parts } from './build-manifest.ts'
 
 function decoded(parts: Parts = {}): Manifest {
   const manifest = decodeManifest(drawManifest(parts))
