@@ -9,7 +9,7 @@ import { partitionOf } from './partition.ts'
  * Appends in micro-batches: while a send is on its way the next messages gather, so one lone message leaves at once and
  * a thousand waiting ones leave together. One send at a time keeps the order of a key also for appends that weren't
  * awaited. kafkajs puts all messages of a send to one partition into one record batch, which must stay below the
- * topic's max.message.bytes: so that is the limit of a whole send.
+ * topic's max.message.bytes.
  *
  * Every append has its own deadline: after a broker died a send of kafkajs hangs until its retries are spent, and the
  * device must have its 503 long before. The message may still arrive: the sender repeats it, the reader drops repeats.
@@ -19,6 +19,8 @@ export interface ProducerOptions { topics: ReadonlyMap<string, KnownTopic>; send
 /** Offset and length fields, timestamps and attributes of a record and its batch: more than Kafka ever spends. */
 const RECORD_OVERHEAD = 64
 const BATCH_OVERHEAD = 1_024
+/** Of all partitions together: what is lost time for everybody when one send hangs. */
+const MAX_SEND_BYTES = 4 * 1024 * 1024
 
 interface Pending {
   topic: string
@@ -36,7 +38,7 @@ export function createKafkaProducer(kafka: Kafka, { topics, sendTimeoutMs, maxBy
     allowAutoTopicCreation: false,
     createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
   })
-  const maxSendBytes = Math.min(...[...topics.values()].map(({ maxMessageBytes }) => maxMessageBytes)) - BATCH_OVERHEAD
+  const maxBatchBytes = Math.min(...[...topics.values()].map(({ maxMessageBytes }) => maxMessageBytes)) - BATCH_OVERHEAD
   let queue: Pending[] = []
   let bytesInFlight = 0
   let closed = false
@@ -47,7 +49,7 @@ export function createKafkaProducer(kafka: Kafka, { topics, sendTimeoutMs, maxBy
     if (!known) throw new Error(`log: ${topic} was not named when Kafka was connected`)
     const bytes = sizeOf(message)
     if (closed) throw logBroken('log-closed', 'log: closed')
-    if (bytes > maxSendBytes) throw logBroken('log-message-too-large', `log: a message of ${bytes} bytes, ${topic} takes ${maxSendBytes}`)
+    if (bytes > maxBatchBytes) throw logBroken('log-message-too-large', `log: a message of ${bytes} bytes, ${topic} takes ${maxBatchBytes}`)
     if (bytesInFlight > 0 && bytesInFlight + bytes > maxBytesInFlight) {
       throw logBroken('log-overloaded', `log: ${bytesInFlight} bytes wait for Kafka, the limit is ${maxBytesInFlight}`)
     }
@@ -82,16 +84,20 @@ export function createKafkaProducer(kafka: Kafka, { topics, sendTimeoutMs, maxBy
   /** What fits into one send; what was given up while it waited is not sent at all. */
   function takeBatch(): Pending[] {
     const batch: Pending[] = []
+    const perPartition = new Map<string, number>()
     let bytes = 0
     let count = 0
     for (const pending of queue) {
-      if (!pending.settled && bytes + pending.bytes > maxSendBytes) break
+      const place = `${pending.topic}/${pending.partition}`
+      const placeBytes = (perPartition.get(place) ?? 0) + pending.bytes
+      if (!pending.settled && (placeBytes > maxBatchBytes || bytes + pending.bytes > MAX_SEND_BYTES)) break
       count++
       if (pending.settled) {
         bytesInFlight -= pending.bytes
         continue
       }
       bytes += pending.bytes
+      perPartition.set(place, placeBytes)
       batch.push(pending)
     }
     queue = queue.slice(count)
