@@ -88,7 +88,7 @@ const acceptedCrashSchema = z.object({
 })
 export type AcceptedCrash = z.infer<typeof acceptedCrashSchema>
 
-export const encodeAcceptedCrash = (crash: AcceptedCrash): Uint8Array => encode(withoutUndefined(crash))
+export const encodeAcceptedCrash = (crash: AcceptedCrash): Uint8Array => encode(withoutUndefined({ ...crash, claims: withoutUndefined(crash.claims) }))
 
 /** Unknown at the edge, exact inside: a message that is not an AcceptedCrash is a dead letter with this reason. */
 export function decodeAcceptedCrash(message: Uint8Array): { crash: AcceptedCrash } | { slug: 'message-undecodable' | 'message-invalid'; reason: string } {
@@ -104,9 +104,9 @@ export function decodeAcceptedCrash(message: Uint8Array): { crash: AcceptedCrash
   return { slug: 'message-invalid', reason: `log message: ${issue?.path.join('.') || 'value'}: ${issue?.message}` }
 }
 
-/** CBOR has `undefined` and JSON has not: an absent field is left out, at every level. */
-function withoutUndefined(value: unknown): unknown {
-  if (value === null || typeof value !== 'object' || value instanceof Uint8Array) return value
-  if (Array.isArray(value)) return value.map(withoutUndefined)
-  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined).map(([k, v]) => [k, withoutUndefined(v)]))
+/** CBOR has `undefined` and JSON has not: an absent field is left out. Only the message and its claims have optional fields. */
+function withoutUndefined<T extends object>(fields: T): T {
+  const kept = { ...fields }
+  for (const name in kept) if (kept[name] === undefined) delete kept[name]
+  return kept
 }

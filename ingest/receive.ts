@@ -21,8 +21,9 @@ import type { Verified, Verifier } from './verify.ts'
  *
  *   type, encoding and length of the request; whether its network fails too often
  *   the manifest, as soon as it is there: shape, chain, signature, device
- *   the device's quota; whether this report is durable already (then its dump is not read again)
+ *   the device's quota
  *   the head of the dump against the signed size, the length of the request against both
+ *   whether this report is durable already (then the rest of its dump is not read again)
  *   the dump: digested as it comes, held in memory or, if it is large, in the blob store
  *   its digest against the signed one; then accept.ts
  *
@@ -106,16 +107,15 @@ export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<
     if (quota > 0) return retryLater('quota-device', 'the device sent more reports than its quota', quota)
 
     const digest = Buffer.from(manifest.digest.buffer, manifest.digest.byteOffset, manifest.digest.byteLength).toString('hex')
-    const report = { fleet, deviceKeyId, bootcount: claims.bootcount, seq: claims.seq, digest }
-    if (replay.look(report).kind === 'duplicate') return { status: 'duplicate', id: crashId(report), authLevel: 'payload-signed' }
-
     const rest = await readDumpHead(proven, claims.size, limits)
     if (isRefusal(rest)) return rest
-    const held = rest.length === claims.size && claims.size <= limits.inlineBytes
-      ? holdWhole(rest, budget)
-      : await spool(startingWith(rest, proven.body), {
-          blobs, budget, logger, blobKey: `dumps/${crashId(report)}-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: limits.dumpBytes,
-        })
+    const whole = rest.length === claims.size && claims.size <= limits.inlineBytes
+    const report = { fleet, deviceKeyId, bootcount: claims.bootcount, seq: claims.seq, digest }
+    // Only where more is to come does it save anything to know by now that the report is durable already.
+    if (!whole && replay.look(report).kind === 'duplicate') return { status: 'duplicate', id: crashId(report), authLevel: 'payload-signed' }
+    const held = whole ? holdWhole(rest, budget) : await spool(startingWith(rest, proven.body), {
+      blobs, budget, logger, blobKey: `dumps/${crashId(report)}-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: limits.dumpBytes,
+    })
     if (isRefusal(held)) return held
     if (held.digest !== digest) {
       await held.discard()

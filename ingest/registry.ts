@@ -5,6 +5,7 @@ import { z } from 'zod'
 import type { Clock } from '../infra/service/clock.ts'
 import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
+import { syncDirectory } from '../infra/service/sync-directory.ts'
 import { DEFAULT_CHAIN_POLICY, type Anchor, type ChainPolicy } from './chain.ts'
 import { KEY_PROTECTIONS } from './contract.ts'
 import type { AnchorSource, DeviceStatus } from './verify.ts'
@@ -215,10 +216,5 @@ async function writeDurably(file: string, text: string): Promise<void> {
     await handle.close()
   }
   await rename(beside, file)
-  const folder = await open(dirname(file), 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
+  await syncDirectory(dirname(file))
 }
