@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createManualClock } from '../../../infra/service/clock.ts'
-import { readAlert, readAlerts } from '../../../dashboard/queries/alerts.ts'
+import { readAlert, readAlertVersions, readAlerts } from '../../../dashboard/queries/alerts.ts'
 import { readBucketCorrelations } from '../../../dashboard/queries/bucket-correlations.ts'
 import { readBucketCrashes } from '../../../dashboard/queries/bucket-crashes.ts'
 import { readBucketDevices } from '../../../dashboard/queries/bucket-devices.ts'
@@ -193,6 +193,7 @@ test('the newest version of an alert counts; open ones come first', async () => 
   expect((await readAlerts(world.clickhouse, 'demo', { limit: 9, state: 'closed' })).map((alert) => alert.id)).toEqual(['b'])
   expect(await readAlert(world.clickhouse, 'demo', 'a')).toMatchObject({ version: 2, query: 'SELECT 1' })
   expect(await readAlert(world.clickhouse, 'other', 'a')).toBeNull()
+  expect((await readAlertVersions(world.clickhouse, 'demo', 'a')).map(({ version, devices }) => [version, devices])).toEqual([[2, 9], [1, 4]])
 })
 
 test('what people say is kept as a chain, and the newest word counts', async () => {

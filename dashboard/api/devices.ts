@@ -1,0 +1,50 @@
+import { z } from 'zod'
+import { readAlerts } from '../queries/alerts.ts'
+import { iso } from '../queries/ask.ts'
+import { readDeviceStatus } from '../queries/decisions.ts'
+import { readDeviceCredentials, readDeviceTimeline, readDeviceVersions } from '../queries/device.ts'
+import { readDevices } from '../queries/devices.ts'
+import { readEvents } from '../queries/events.ts'
+import { readMerges } from '../queries/merges.ts'
+import { scopeOf, type Api, type ApiDeps } from './api.ts'
+import { deviceDetailSchema, devicesPageSchema, devicesQuerySchema, rangeQuerySchema, type DeviceDetail } from './contract.ts'
+import { pageOf, readCursor } from './cursor.ts'
+import { Refused } from './problems.ts'
+import { alertSummaries, deviceSummaries } from './summaries.ts'
+
+export const deviceParams = z.object({ id: z.string().min(1).max(512) })
+const deviceKey = z.tuple([z.int().nonnegative(), z.int().nonnegative(), z.string().max(512)])
+const tags = ['devices']
+
+export function deviceRoutes(api: Api, deps: ApiDeps): void {
+  const { clickhouse, clock } = deps
+
+  api.get('/api/v1/devices', {
+    schema: { summary: 'Devices, those with most crashes first', tags, querystring: devicesQuerySchema, response: { 200: devicesPageSchema } },
+  }, async ({ query }) => {
+    const { scope, after } = readCursor(query.cursor, deviceKey, scopeOf(deps, query))
+    const merges = await readMerges(clickhouse, scope.fleet)
+    const rows = await readDevices(clickhouse, { scope, merges, limit: query.limit + 1, sort: query.sort, q: query.q, after })
+    const page = pageOf(rows, query.limit, scope, (row) => [row.key_1, row.key_2, row.device])
+    return { ...page, items: await deviceSummaries(deps, scope.fleet, page.items), as_of: iso(clock.now()) }
+  })
+
+  api.get('/api/v1/devices/:id', {
+    schema: { summary: 'One device: crashes, credentials and firmware in time', tags, params: deviceParams, querystring: rangeQuerySchema, response: { 200: deviceDetailSchema } },
+  }, async ({ params: { id }, query }): Promise<DeviceDetail> => {
+    const scope = scopeOf(deps, query)
+    const { fleet } = scope
+    const known = await readDevices(clickhouse, { scope, merges: await readMerges(clickhouse, fleet), limit: 1, only: [id] })
+    const [summary] = await deviceSummaries(deps, fleet, known)
+    if (summary === undefined) throw new Refused('not-found', `fleet ${fleet} has not heard of device ${id}`)
+    const [timeline, credentials, versions, alerts, history, status] = await Promise.all([
+      readDeviceTimeline(clickhouse, fleet, id), readDeviceCredentials(clickhouse, fleet, id), readDeviceVersions(clickhouse, fleet, id),
+      readAlerts(clickhouse, fleet, { limit: 50, state: 'open', devices: [id] }), readEvents(clickhouse, fleet, { subjects: [`device:${id}`], limit: 200 }), readDeviceStatus(clickhouse, fleet),
+    ])
+    return {
+      ...summary, timeline, credentials, versions, history,
+      registry: status.get(id) ?? { status: 'active', reason: '', at: null, actor: null },
+      open_alerts: await alertSummaries(deps, fleet, alerts),
+    }
+  })
+}

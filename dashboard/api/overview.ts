@@ -1,0 +1,37 @@
+import { iso } from '../queries/ask.ts'
+import { countOpenAlerts, readAlerts } from '../queries/alerts.ts'
+import { readBuckets } from '../queries/buckets.ts'
+import { readMerges } from '../queries/merges.ts'
+import { readChanges } from '../queries/overview.ts'
+import { readSeries, slotted } from '../queries/series.ts'
+import { DAY, fleetOf, type Api, type ApiDeps } from './api.ts'
+import { overviewSchema, scopeQuerySchema } from './contract.ts'
+import { alertSummaries, bucketSummaries } from './summaries.ts'
+
+const HOUR = 3_600_000
+
+export function overviewRoutes(api: Api, deps: ApiDeps): void {
+  api.get('/api/v1/overview', {
+    schema: { summary: 'What changed: the last 24 h against the 24 h before', tags: ['overview'], querystring: scopeQuerySchema, response: { 200: overviewSchema } },
+  }, async ({ query }) => {
+    const { clickhouse, clock } = deps
+    const now = clock.now()
+    const fleet = fleetOf(deps, query.fleet)
+    const merges = await readMerges(clickhouse, fleet)
+    const twoDays = { fleet, from: now + 1 - 2 * DAY, to: now + 1 }
+    const lastDay = { ...twoDays, from: now + 1 - DAY }
+    const hourly = slotted(twoDays, 60, HOUR)
+    const [changes, series, openAlerts, topAlerts, newest] = await Promise.all([
+      readChanges(clickhouse, twoDays, lastDay.from, merges),
+      readSeries(clickhouse, hourly.scope, hourly.stepMs),
+      countOpenAlerts(clickhouse, fleet),
+      readAlerts(clickhouse, fleet, { limit: 5, state: 'open' }),
+      readBuckets(clickhouse, { scope: lastDay, merges, limit: 10, sort: 'first_seen', newSince: lastDay.from }),
+    ])
+    return {
+      fleet, as_of: iso(now), ...changes, open_alerts: openAlerts, series,
+      top_alerts: await alertSummaries(deps, fleet, topAlerts),
+      newest_buckets: await bucketSummaries(deps, lastDay, merges, newest),
+    }
+  })
+}
