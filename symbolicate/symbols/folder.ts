@@ -29,7 +29,14 @@ export async function openSymbolFolder({ directory, cacheDirectory, pool }: { di
     }
   }
   const prepare = async (path: string) => pool.run(async () => ({ t: 'prepare', bytes: await readFile(path), name: basename(path) }), NOBODY).end
+  const prepared = new Map<string, Promise<Located>>()
   let mapsById: Promise<Map<string, string>> | null = null
+
+  async function prepareSymbols(path: string): Promise<Located> {
+    const end = await prepare(path)
+    if (end.t !== 'prepared' || end.prepared.kind !== 'breakpad-sym') return { status: 'corrupt', reason: `${path}: ${'reason' in end ? end.reason : 'not a symbol file'}` }
+    return { status: 'found', path: await cache.put(cacheName(path), end.prepared.bytes) }
+  }
 
   async function indexMaps(): Promise<Map<string, string>> {
     const byId = new Map<string, string>()
@@ -45,9 +52,9 @@ export async function openSymbolFolder({ directory, cacheDirectory, pool }: { di
       if (debugFile === null || debugId === null) return { status: 'no-id', reason: 'the dump names no debug id for this module' }
       const path = native.get(identity(debugFile, debugId))
       if (path === undefined) return { status: 'missing', reason: `no symbols for ${basename(debugFile)} ${debugId}` }
-      const end = await prepare(path)
-      if (end.t !== 'prepared' || end.prepared.kind !== 'breakpad-sym') return { status: 'corrupt', reason: `${path}: ${'reason' in end ? end.reason : 'not a symbol file'}` }
-      return { status: 'found', path: await cache.put(cacheName(path), end.prepared.bytes) }
+      const located = prepared.get(path) ?? prepareSymbols(path)
+      prepared.set(path, located)
+      return located
     },
     async locateMap(debugId) {
       mapsById ??= indexMaps()

@@ -1,0 +1,222 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
+import { gzipSync } from 'node:zlib'
+import { expect, onTestFinished, test } from 'vitest'
+import { connectClickHouse, type ClickHouseAddress } from '../../infra/clickhouse/client.ts'
+import { encodeAcceptedCrash } from '../../ingest/contract.ts'
+import { createFleet, type Fleet } from '../../ingest/device/fleet.ts'
+import { signReport } from '../../ingest/device/sign.ts'
+import { rowsOf, until } from '../infra/clickhouse-fixture.ts'
+import { accepted, ASAN } from '../symbolicate/world.ts'
+
+/**
+ * Promise 2, carried out: kill -9 at any point and start again, and every acknowledged crash is counted exactly once.
+ * The devices' own journal of acknowledged ids is the oracle; the pipeline process is the real one, front door included,
+ * and is killed with its engine, at random moments and at the points between two writes. OVERRUN_FAULTS_LONG=1 goes on
+ * for longer; OVERRUN_FAULTS_SEED repeats a run.
+ */
+const long = process.env.OVERRUN_FAULTS_LONG === '1'
+const seed = Number(process.env.OVERRUN_FAULTS_SEED ?? Math.floor(Math.random() * 2 ** 31))
+const POINTS = ['before crashes', 'after crashes', 'after pack', 'before positions', 'after positions', 'after dead_letters'] as const
+const AT_RANDOM = ''
+const rounds = long ? Array.from({ length: 48 }, (_, i) => [...POINTS, AT_RANDOM, AT_RANDOM][i % 8] as string) : ['before crashes', 'after crashes', 'before positions', 'after pack', AT_RANDOM, AT_RANDOM]
+
+test(`every acknowledged crash is counted exactly once, kill -9 or not (seed ${seed})`, async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'overrun-faults-'))
+  const random = mulberry32(seed)
+  const fleet = createFleet({ devices: 4, now: Date.now() })
+  await writeFile(join(directory, 'registry.json'), JSON.stringify(registryOf(fleet)))
+  const devices = createDevices(fleet, random)
+  let pipeline: Pipeline | null = null
+  onTestFinished(async () => {
+    await pipeline?.kill()
+    await rm(directory, { recursive: true, force: true, maxRetries: 5 })
+  })
+
+  for (const killAt of rounds) {
+    const running = pipeline = await startPipeline(directory, killAt)
+    const sending = devices.send(running, 24)
+    if (killAt === AT_RANDOM) await delay(random() * 1200)
+    else await Promise.race([running.gone, delay(30_000)])
+    const killedItself = running.dead
+    await running.kill()
+    expect(killedItself || killAt === AT_RANDOM, `nothing passed "${killAt}" twice`).toBe(true)
+    await sending
+  }
+
+  const running = pipeline = await startPipeline(directory, AT_RANDOM)
+  await devices.send(running, 0)
+  expect(devices.unacknowledged).toBe(0)
+
+  const clickhouse = connectClickHouse(running.clickhouse, 'overrun-faults')
+  const { acknowledged, letters, doubtful, doubtfulLetters } = devices
+  const idsOf = async (final: string) => (await rowsOf<{ id: string }>(clickhouse, `SELECT id FROM crashes ${final} ORDER BY id`)).map((row) => row.id)
+  const lettersOf = async () => (await rowsOf<{ offset: string; slug: string }>(clickhouse, 'SELECT offset, slug FROM dead_letters FINAL ORDER BY offset')).map((row): [number, string] => [Number(row.offset), row.slug])
+  let found = new Set<string>()
+  let lettersFound: [number, string][] = []
+  const missing = () => [...acknowledged].filter((id) => !found.has(id)).length + [...letters].filter((offset) => !lettersFound.some(([at]) => at === offset)).length
+  await until(async () => {
+    found = new Set(await idsOf('FINAL'))
+    lettersFound = await lettersOf()
+    return missing() === 0
+  }, 'all that was acknowledged is written')
+
+  expect([...found].filter((id) => !acknowledged.has(id) && !doubtful.has(id))).toEqual([])
+  expect(await idsOf('FINAL')).toEqual([...found].toSorted())
+  expect(new Set(await idsOf(''))).toEqual(found)
+  expect(await rowsOf(clickhouse, 'SELECT uniqExact(id) AS ids, uniqExact(fleet, event_time, id) AS keys FROM crashes')).toEqual([{ ids: String(found.size), keys: String(found.size) }])
+  expect(lettersFound.length).toBeLessThanOrEqual(letters.size + doubtfulLetters)
+  expect(new Set(lettersFound.map(([, slug]) => slug))).toEqual(new Set(['message-undecodable']))
+  // The views that a kill may have cut off were told again.
+  expect(await rowsOf(clickhouse, 'SELECT uniqExact(fleet, bucket) AS buckets FROM crashes')).toEqual(await rowsOf(clickhouse, 'SELECT uniqExact(fleet, bucket) AS buckets FROM buckets'))
+  expect(await rowsOf(clickhouse, "SELECT standing, count() AS n FROM crashes FINAL GROUP BY standing")).toEqual([{ standing: 'counted', n: String(found.size) }])
+  await clickhouse.close()
+}, long ? 900_000 : 120_000)
+
+// ---- the devices ----
+
+/** Dumps good and bad: text, empty, cut, noise, a bomb, one that is too large for the log. */
+const DUMPS = [
+  { dump: Buffer.from(ASAN), contentType: 'text/plain' },
+  { dump: Buffer.alloc(0), contentType: 'application/x-minidump' },
+  { dump: Buffer.from('MDMP\x93\xa7\x00\x00\xff\xff\xff\xff\xff\xff', 'latin1'), contentType: 'application/x-minidump' },
+  { dump: createHash('sha512').update('noise').digest(), contentType: 'application/x-minidump' },
+  { dump: gzipSync(Buffer.alloc(70 * 2 ** 20)), contentType: 'text/plain', encoding: 'gzip' },
+  { dump: Buffer.concat([Buffer.from(ASAN), Buffer.alloc(300_000, 'x')]), contentType: 'text/plain' },
+] as const
+
+interface Report { body: Uint8Array; id: string | null }
+
+function createDevices(fleet: Fleet, random: () => number) {
+  const acknowledged = new Set<string>()
+  const letters = new Set<number>()
+  /** Appended by hand while the process was killed: the log may or may not hold them. */
+  const doubtful = new Set<string>()
+  let doubtfulLetters = 0
+  let waiting: Report[] = []
+  let seq = 0
+  let byHand = 0
+
+  function nextReport(): Report {
+    const device = fleet.devices[Math.floor(random() * fleet.devices.length)] as Fleet['devices'][number]
+    const { dump, contentType, ...encoded } = DUMPS[Math.floor(random() ** 2 * DUMPS.length)] as (typeof DUMPS)[number]
+    const claims = { bootcount: 1, seq: seq++, swname: 'sensord', swversion: '1.0.0', ...encoded }
+    return { body: signReport({ dump, contentType, claims, key: device.key, chain: device.chain }).body, id: null }
+  }
+
+  /** What a device does: sends until it is told 2xx; whatever else happens, it keeps the report. */
+  async function post(pipeline: Pipeline, report: Report): Promise<void> {
+    for (;;) {
+      try {
+        const response = await fetch(`${pipeline.url}/v1/crashes`, { method: 'POST', headers: { 'content-type': 'application/cbor-seq' }, body: report.body })
+        if (response.ok) {
+          report.id = (await response.json() as { id: string }).id
+          acknowledged.add(report.id)
+          return
+        }
+        if (response.status < 500) throw new Error(`refused: ${response.status} ${await response.text()}`)
+      } catch (error) {
+        if (error instanceof Error && error.message.startsWith('refused')) throw error
+        if (pipeline.dead) return
+      }
+      await delay(20)
+    }
+  }
+
+  /** Past the front door: noise, and a crash that ingest accepted twice with two event times. */
+  async function appendByHand(pipeline: Pipeline): Promise<void> {
+    for (let i = 0; i < 3; i++) {
+      const noise = await pipeline.append(Buffer.from([0xff, byHand++ & 0xff]))
+      if (noise === null) doubtfulLetters++
+      else letters.add(noise)
+      const crash = accepted(ASAN, { deviceId: 'by-hand' })
+      for (const later of [0, 1000, 2000]) {
+        const offset = await pipeline.append(encodeAcceptedCrash({ ...crash, eventTime: crash.eventTime + later }))
+        if (offset === null) doubtful.add(crash.id)
+        else acknowledged.add(crash.id)
+      }
+      await delay(50)
+    }
+  }
+
+  return {
+    acknowledged,
+    letters,
+    doubtful,
+    get doubtfulLetters() { return doubtfulLetters },
+    get unacknowledged() { return waiting.length },
+    async send(pipeline: Pipeline, count: number): Promise<void> {
+      waiting.push(...Array.from({ length: count }, nextReport))
+      const queue = [...waiting]
+      const lane = async () => {
+        for (let report = queue.shift(); report !== undefined && !pipeline.dead; report = queue.shift()) {
+          await post(pipeline, report)
+          // Now and then the answer is lost on the way, and the device sends again.
+          if (random() < 0.2) await post(pipeline, report)
+        }
+      }
+      await Promise.all([lane(), lane(), lane(), lane(), count > 0 ? appendByHand(pipeline) : null])
+      waiting = waiting.filter((report) => report.id === null)
+    },
+  }
+}
+
+function registryOf(fleet: Fleet) {
+  const sha256 = createHash('sha256').update(fleet.ca.certificate).digest('hex')
+  return { v: 1, fleets: { demo: { settings: {}, anchors: { [sha256]: { pem: fleet.ca.pem, key_protection: 'software' } }, devices: {} } } }
+}
+
+// ---- the process that is killed ----
+
+interface Pipeline {
+  url: string
+  clickhouse: ClickHouseAddress
+  readonly dead: boolean
+  gone: Promise<void>
+  /** Null when it died before it said that it had the message: then the log may or may not hold it. */
+  append(message: Uint8Array): Promise<number | null>
+  kill(): Promise<void>
+}
+
+async function startPipeline(directory: string, killAt: string): Promise<Pipeline> {
+  const child: ChildProcess = spawn(process.execPath, [join(import.meta.dirname, 'pipeline.ts'), directory, killAt], { stdio: ['pipe', 'pipe', 'inherit'], detached: true })
+  const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]()
+  let dead = false
+  const gone = new Promise<void>((resolve) => child.once('close', () => {
+    dead = true
+    resolve()
+  }))
+  child.stdin?.on('error', () => {})
+  const first = await lines.next()
+  if (first.done) throw new Error(`the pipeline died while it started (${killAt})`)
+  return {
+    ...JSON.parse(first.value) as { url: string; clickhouse: ClickHouseAddress },
+    get dead() { return dead },
+    gone,
+    async append(message) {
+      if (dead) return null
+      child.stdin?.write(`${Buffer.from(message).toString('base64')}\n`)
+      const line = await lines.next()
+      return line.done ? null : (JSON.parse(line.value) as { appended: number }).appended
+    },
+    async kill() {
+      // The whole group: the process and its engine.
+      try { process.kill(-(child.pid as number), 'SIGKILL') } catch { /* It was faster. */ }
+      await gone
+    },
+  }
+}
+
+function mulberry32(state: number): () => number {
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
+}
