@@ -14,7 +14,7 @@ import { CONTROL_RULES, wildTarget } from './rules-control.ts'
 import { FAULT_RULES } from './rules-fault.ts'
 import { MESSAGE_RULES } from './rules-message.ts'
 import { SANITIZER_RULES } from './rules-sanitizer.ts'
-import { situationOf, type Situation, type SituationInput } from './situation.ts'
+import { isNonCanonical, situationOf, type Situation, type SituationInput } from './situation.ts'
 import { hex, type EvidenceRule, type Verdict } from './verdict.ts'
 
 export type Assessment = Evidence & { kind: CrashKind; access: Access }
@@ -31,12 +31,14 @@ export function assess(input: SituationInput): Assessment {
   if (situation.accessFrom === 'instruction') marks.push({ slug: 'access-decoded', text: `the instruction at the program counter ${situation.access === 'write' ? 'writes' : situation.access === 'read' ? 'reads' : 'branches'}` })
   const writable = writableCode(situation)
   if (writable !== null) marks.push(writable)
+  const smashed = smashedReturn(situation)
+  if (smashed !== null) marks.push(smashed)
   const raised = found === null ? verdict.class : Math.max(verdict.class, found.class) as Evidence['class']
   return {
     kind: verdict.kind,
     access: verdict.access ?? situation.access,
     class: raised,
-    severity: raised === 4 ? 'exploitable' : verdict.severity,
+    severity: raised === 4 ? 'exploitable' : raised > verdict.class && verdict.severity === 'not-exploitable' ? 'probably-exploitable' : verdict.severity,
     cwe: [...verdict.cwe],
     for: marks,
     against,
@@ -77,7 +79,9 @@ function patternIn(situation: Situation): { pattern: Pattern; class: 3 | 4; text
   const distinct = new Set(hits.filter(({ name }) => name !== 'the address').map(({ name }) => name)).size
   const control = strong.find((hit) => hit.control) ?? (distinct >= 2 ? hits.find((hit) => hit.control) : undefined)
   const registers = strong.filter(({ name }) => name !== 'the address')
-  const address = hits.find(({ name, weak }) => name === 'the address' && (!weak || distinct >= 2))
+  // Where the processor doesn't say the address, the value that no pointer can be is the one that the instruction used.
+  const used = situation.memoryFault && situation.address === null ? strong.find(({ value }) => isNonCanonical(situation.dump, value)) : undefined
+  const address = hits.find(({ name, weak }) => name === 'the address' && (!weak || distinct >= 2)) ?? used
   const shown = control ?? (registers.length >= 2 ? registers[0] : undefined) ?? address
   if (shown === undefined) return null
   const where = hits.slice(0, 6).map(({ name, value }) => `${name} = ${hex(value)}`).join(', ')
@@ -85,6 +89,18 @@ function patternIn(situation: Situation): { pattern: Pattern; class: 3 | 4; text
 }
 const WORDS: Record<Pattern, string> = {
   cyclic: 'part of a cyclic pattern that exploit tools send to find an offset', repeated: 'one printable byte repeated', printable: 'text in place of pointers',
+}
+
+/** The caller that the unwinder found is no code but a pattern: the overflow reached the return address. */
+function smashedReturn({ report, functions }: Situation): Note | null {
+  if (functions.length === 0) return null
+  for (const frame of report.crashing_thread?.frames.slice(1, 64) ?? []) {
+    if (frame.module !== null || !/^0x[0-9a-f]{1,16}$/.test(frame.offset) || !['cfi', 'frame_pointer'].includes(frame.trust)) continue
+    // The frame's address is inside the call, one below the return address.
+    const pattern = [patternOf(BigInt(frame.offset) + 1n), patternOf(BigInt(frame.offset))].find((hit) => hit !== null && !hit.weak)
+    if (pattern) return { slug: 'return-address-pattern', text: `the return address of frame ${frame.frame - 1} was overwritten: ${WORDS[pattern.pattern]} (${JSON.stringify(pattern.text)})` }
+  }
+  return null
 }
 
 /** A stack that may be executed makes every overflow on it worse; it decides nothing. */

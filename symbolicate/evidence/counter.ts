@@ -37,7 +37,7 @@ const CHANCE = 0.05
  */
 function bitFlip(situation: Situation): string | null {
   const { memoryFault, address, dump, registers, pc, sp } = situation
-  if (!memoryFault || address === null || address < SMALL_OFFSET || poisonOf(address) !== null || patternOf(address) !== null) return null
+  if (!memoryFault || address === null || address < SMALL_OFFSET || poisonOf(address, dump.os) !== null || patternOf(address) !== null) return null
   const bits = dump.cpu === 'x86-64' || dump.cpu === 'arm64' || dump.cpu === 'riscv64' ? 48 : 32
   const mapped = dump.regions.length > 0
     ? dump.regions.filter(({ read, write, execute }) => read || write || execute)

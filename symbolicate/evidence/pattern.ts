@@ -20,7 +20,7 @@ export function patternOf(value: bigint): { pattern: Pattern; weak: boolean; tex
   // Thumb's lowest bit is lost on the way into pc.
   const repeated = bytes.slice(1).every((other) => other === byte) && (bytes[0] === byte || bytes[0] === (byte & 0xfe))
   if (repeated) return isPrintable(byte) ? { pattern: 'repeated', weak: isPoisonByte(byte), text: String.fromCharCode(...bytes) } : null
-  if (!bytes.every(isPrintable) || poisonOf(value) !== null) return null
+  if (!bytes.every(isPrintable) || poisonOf(value, 'unknown') !== null) return null
   const text = String.fromCharCode(...bytes)
   if (CYCLIC.some((sequence) => sequence().includes(text))) return { pattern: 'cyclic', weak: false, text }
   return { pattern: 'printable', weak: true, text }

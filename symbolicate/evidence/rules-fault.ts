@@ -21,7 +21,7 @@ export const FAULT_RULES: readonly EvidenceRule[] = [
     kind: 'hardware', class: 0, severity: 'not-exploitable', cwe: [1261], text: `the memory itself failed (${code})`,
   } : null) },
   { slug: 'poison-address', judge: (situation) => {
-    const poison = situation.memoryFault && situation.address !== null ? poisonOf(situation.address) : null
+    const poison = situation.memoryFault && situation.address !== null ? poisonOf(situation.address, situation.dump.os) : null
     if (poison === null) return null
     return poison.freed
       ? { kind: 'use-after-free', class: 3, severity: 'exploitable', cwe: [416], text: `the address ${at(situation)} is a fill value of freed memory (${poison.who})` }

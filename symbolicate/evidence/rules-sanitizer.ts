@@ -38,6 +38,10 @@ export const SANITIZER_RULES: readonly EvidenceRule[] = [
   { slug: 'sanitizer-assertion', judge: ({ sanitizer }) => (sanitizer?.assertion == null || !['abort', 'trap', 'illegal-instruction'].includes(sanitizer.kind) ? null : {
     kind: 'assertion', class: 1, severity: 'not-exploitable', cwe: [617], text: `the program stopped itself: ${sanitizer.assertion.slice(0, 200)}`,
   }) },
+  // Older runtimes print a signal that a process sent as SEGV, with user and process id for an address.
+  { slug: 'sanitizer-raised', judge: ({ sanitizer, functions }) => (sanitizer?.kind === 'segv' && RAISED.test(functions[0] ?? '') ? {
+    kind: sanitizer.assertion === null ? 'abort' : 'assertion', class: 1, severity: 'not-exploitable', cwe: [617], text: `${functions[0]} raised the signal: the program ended itself`,
+  } : null) },
   { slug: 'sanitizer-report', judge: ({ sanitizer }) => {
     if (sanitizer === null || sanitizer.kind === 'segv') return null
     const row = BY_KIND[sanitizer.kind]
@@ -46,6 +50,8 @@ export const SANITIZER_RULES: readonly EvidenceRule[] = [
     return { kind: sanitizer.kind, ...judged, text: said(sanitizer) }
   } },
 ]
+
+const RAISED = /^(?:gsignal|raise|__GI_raise|abort|__GI_abort|kill|pthread_kill|__pthread_kill_implementation)$/
 
 function overflow(write: number[], read: number[]): { write: Judged; other: Judged } {
   return { write: { class: 3, severity: 'exploitable', cwe: write }, other: { class: 2, severity: 'probably-exploitable', cwe: read } }

@@ -6,6 +6,7 @@ import type { Claims } from '../../ingest/contract.ts'
 import type { AddressClass, Report } from '../contract.ts'
 import type { Access, Dump, MemoryRegion, Module } from '../formats/dump.ts'
 import type { SanitizerFacts } from '../formats/sanitizer.ts'
+import { LISTS } from '../signature/lists.ts'
 import { normaliseName } from '../signature/normalise.ts'
 import { faultingInstruction, type Instruction } from './instruction.ts'
 
@@ -61,7 +62,8 @@ export function situationOf({ dump, report, claims, sanitizer = null }: Situatio
   const told = toldAddress(signal, code, exception?.address ?? null, memoryFault, operand !== null && isNonCanonical(dump, operand))
   const computed = told === null ? operand : null
   const address = sanitizer ? sanitizer.address : told ?? computed
-  const stated = sanitizer?.access ?? exception?.access ?? 'unknown'
+  // Windows says "read" for every address that is not canonical.
+  const stated = sanitizer?.access ?? (told === null && computed !== null ? 'unknown' : exception?.access ?? 'unknown')
   const decoded = memoryFault && stated === 'unknown' && instruction !== null && !(address !== null && address === pc) ? instruction.access : 'unknown'
   const pcModule = pc === null ? null : moduleAt(dump, pc)
   const pcRegion = pc === null ? null : regionAt(dump, pc)
@@ -148,6 +150,8 @@ const NEAR_PUBLIC = 0x200
 function topFunctions(report: Report): { name: string; module: string | null }[] {
   const names: { name: string; module: string | null }[] = []
   for (const frame of report.crashing_thread?.frames.slice(0, 24) ?? []) {
+    // A scanned frame may be an old return address: it counts only as one more step of the abort above it.
+    if (frame.trust === 'scan' && LISTS.wrappers(normaliseName(frame.function ?? '')) === null) break
     for (const inline of frame.inlines ?? []) names.push({ name: normaliseName(inline.function), module: frame.module })
     const near = !frame.approximate || Number(frame.function_offset ?? '0x7fffffff') < NEAR_PUBLIC
     names.push({ name: frame.function !== null && near ? normaliseName(frame.function) : '', module: frame.module })

@@ -104,7 +104,8 @@ function readReports(lines: string[], budget: TextBudget, modules: Map<string, M
 /** First the report that ended the program; a UBSan report before the signal that it raised itself; else simply the first. */
 function chooseReport(drafts: Draft[]): Draft | null {
   const fatal = drafts.find(({ facts }) => ['asan', 'hwasan', 'msan', 'gwp-asan'].includes(facts.tool) || (facts.tool === 'ubsan' && SIGNAL_TYPES.has(facts.type)))
-  if (!fatal) return drafts[0] ?? null
+  // What leaked directly keeps what leaked through it alive.
+  if (!fatal) return drafts.find(({ facts }) => facts.tool === 'lsan' && facts.hints.some((hint) => hint.startsWith('Direct'))) ?? drafts[0] ?? null
   if (!['ABRT', 'TRAP', 'ILL'].includes(fatal.facts.type)) return fatal
   return drafts.slice(0, drafts.indexOf(fatal)).findLast(({ facts }) => facts.tool === 'ubsan') ?? fatal
 }

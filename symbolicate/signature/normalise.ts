@@ -6,6 +6,7 @@
  *   clone and version suffixes  run.constprop.0.cold              run
  *   hashes                      write::h0123456789abcdef          write
  *   unnamed scopes              (anonymous namespace)::f          (anon)::f
+ *   Swift's sentences         protocol witness for A.f() -> Int     A.f
  *   lambdas and closures        main::{lambda(int)#2}, $_0        main::{lambda}
  *   parameters                  foo::bar(int) const               foo::bar
  *   template arguments          map<int, char>::at                map<T>::at
@@ -22,7 +23,7 @@ export function normaliseName(raw: string): string {
 }
 
 const STEPS: readonly ((name: string) => string)[] = [
-  stripSuffixes, stripHashes, nameScopes, stripParameters, stripTemplates, stripReturnType, stripSuffixes, foldCpuVariants,
+  stripSuffixes, stripHashes, plainSwift, nameScopes, stripParameters, stripTemplates, stripReturnType, stripSuffixes, foldCpuVariants,
 ]
 
 const SUFFIX = /(?:\.(?:isra|part|constprop|cold|lto_priv|llvm|localalias|cfi|cfi_jt|str|__uniq)(?:\.\d+)*|\$[0-9a-f]{32}|@{1,2}[A-Za-z][\w.]*|\s?\[clone [^\][]{1,80}\]|\s?\[inlined\]|\+0x[0-9a-fA-F]+)$/
@@ -38,6 +39,13 @@ function stripSuffixes(name: string): string {
 
 function stripHashes(name: string): string {
   return name.replace(/::h[0-9a-f]{16}(?=$|\W)/g, '')
+}
+
+/** Swift demangles to sentences: what kind of thunk, the name, ` throws -> ` its result, ` in conformance ` whose. */
+function plainSwift(name: string): string {
+  if (!/ -> |^(?:protocol witness|partial apply|closure #\d|specialized|generic specialization|function signature specialization) /.test(name)) return name
+  const inner = /^(?:closure #\d|partial apply|(?:generic|function signature) specialization)/.test(name) ? name.slice(Math.max(0, name.lastIndexOf(' in ') + 4, name.lastIndexOf(' of ') + 4)) : name
+  return inner.replace(/^(?:protocol witness for|specialized) /, '').replace(/ in conformance .*$/, '').replace(/\((\w+) in _[0-9A-F]{32}\)/g, '$1').replace(/(?: throws)? -> .*$/, '')
 }
 
 function nameScopes(name: string): string {

@@ -106,7 +106,7 @@ const wrappers: Rule = {
     let start = 0
     for (; start < candidates.length; start++) {
       const candidate = candidates[start]!
-      const entry = candidate.unresolved ? inCLibrary(candidate) : LISTS.wrappers(candidate.name)
+      const entry = candidate.unresolved ? inCLibrary(candidate) : LISTS.wrappers(candidate.name) ?? LISTS['c-library'](candidate.name)
       if (entry === null) break
       note(candidate.name, '', `${entry.pattern}: ${entry.why}`)
     }
@@ -126,6 +126,35 @@ const cLibrary: Rule = {
     })
   },
 }
+
+/** `size`, `operator->`, `__emplace`: inlined from a library's headers, where the name alone can't tell. */
+const librarySource: Rule = {
+  name: 'library-source',
+  apply: (candidates, { note }) => candidates.filter(({ name, frame, prefix: isPrefix }) => {
+    const entry = frame.file === null || isPrefix ? null : LISTS['library-source'](frame.file.replaceAll('\\', '/'))
+    if (entry !== null) note(name, '', `${entry.pattern}: ${entry.why}`)
+    return entry === null
+  }),
+}
+
+/**
+ * A stack that overflowed ended wherever it happened to: the functions of the cycle are what stays the same, in an order
+ * that doesn't depend on where it was cut.
+ */
+const cycle: Rule = {
+  name: 'cycle',
+  apply: (candidates, { kind, note }) => {
+    if (kind !== 'stack-exhaustion') return candidates
+    const times = new Map<string, number>()
+    for (const { name, frame } of candidates) times.set(name, (times.get(name) ?? 0) + (frame.repeats ?? 1))
+    const repeated = [...new Map(candidates.filter(({ name }) => times.get(name)! >= MIN_REPEATS).map((candidate) => [candidate.name, candidate])).values()]
+    if (repeated.length === 0) return candidates
+    const sorted = repeated.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+    note(`${candidates.length} frames`, sorted.map(({ name }) => name).join(' | '), 'the functions of the recursion, sorted')
+    return sorted
+  },
+}
+const MIN_REPEATS = 3
 
 const irrelevant: Rule = { name: 'irrelevant', apply: (candidates, { note }) => withoutListed('irrelevant', candidates, note) }
 
@@ -175,7 +204,7 @@ const depth: Rule = {
 }
 
 export const RULES: readonly Rule[] = [
-  countedTrust, approximateName, normalisedName, unresolvedName, sentinel, wrappers, cLibrary, irrelevant, recursion, prefix, depth,
+  countedTrust, approximateName, normalisedName, unresolvedName, sentinel, librarySource, irrelevant, wrappers, cLibrary, cycle, recursion, prefix, depth,
 ]
 
 export const inCLibrary = ({ frame }: Pick<Candidate, 'frame'>) => (frame.module === null ? null : LISTS['c-library'](frame.module))
