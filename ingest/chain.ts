@@ -116,7 +116,7 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
     if (leaf.extensions.basicConstraints?.ca) return refuse('certificate-is-ca', 'chain: the leaf is a CA certificate')
     if (leaf.extensions.keyUsage?.keyCertSign) return refuse('certificate-is-ca', 'chain: the leaf may sign certificates')
     for (const [i, issuer] of issuing.entries()) {
-      const refusal = mayIssue(issuer, nth(i + 1), i) ?? namesIssuer(certificates[i]!, issuer, i)
+      const refusal = mayIssue(issuer, nth(i + 1), i) ?? namesIssuer(certificates[i]!, issuer, nth(i))
       if (refusal) return refusal
     }
 
@@ -125,7 +125,7 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
     if (candidates.length === 0) return refuse('anchor-unknown', `chain: no anchor is named ${nameText(top.issuerNames)}`)
     let refusal: Refusal | undefined
     const anchor = candidates.find(({ certificate }) => {
-      const wrong = mayIssue(certificate, 'the anchor', issuing.length) ?? namesIssuer(top, certificate, issuing.length) ?? signed(top, certificate, issuing.length)
+      const wrong = mayIssue(certificate, 'the anchor', issuing.length) ?? namesIssuer(top, certificate, nth(issuing.length)) ?? signed(top, certificate, issuing.length)
       refusal ??= wrong
       return wrong === undefined
     })
@@ -170,7 +170,7 @@ function judge(path: Path, policy: ChainPolicy, at: number): ChainResult | Refus
     flags.push('certificate-expired')
   }
   const { tcbSvn, ueid } = leaf.extensions
-  const unfit = usageOf(leaf, issuing, policy)
+  const unfit = usageOf(leaf, [...issuing, path.anchorCertificate], policy)
   return {
     leafKey: leaf.key, leafKeyType: leaf.keyType, deviceKeyId: path.deviceKeyId, deviceId: path.deviceId, issuer: path.issuer,
     anchor: path.anchor, fleet: path.anchor.fleet, flags,
@@ -178,7 +178,7 @@ function judge(path: Path, policy: ChainPolicy, at: number): ChainResult | Refus
   }
 }
 
-/** Key usage of the leaf, and extended key usage, which an intermediate that has one passes on as a limit. */
+/** Key usage of the leaf, and extended key usage, which an issuer that has one passes on as a limit. */
 function usageOf(leaf: Certificate, issuing: Certificate[], policy: ChainPolicy): Refusal | undefined {
   if (!leaf.extensions.keyUsage?.digitalSignature) return refuse('certificate-usage', 'chain: the leaf lacks keyUsage digitalSignature')
   const accepted = policy.eku
@@ -186,10 +186,10 @@ function usageOf(leaf: Certificate, issuing: Certificate[], policy: ChainPolicy)
   if (!leaf.extensions.extendedKeyUsage?.some((purpose) => accepted.includes(purpose))) {
     return refuse('certificate-usage', `chain: the leaf has none of the extended key usages ${accepted.join(', ')}`)
   }
-  const limits = issuing.findIndex(({ extensions: { extendedKeyUsage } }) => (
+  const limited = issuing.find(({ extensions: { extendedKeyUsage } }) => (
     extendedKeyUsage && ![...accepted, ANY_EKU, DICE_ECA].some((purpose) => extendedKeyUsage.includes(purpose))
   ))
-  return limits < 0 ? undefined : refuse('certificate-usage', `chain: ${nth(limits + 1)} is limited to other extended key usages`)
+  return limited && refuse('certificate-usage', `chain: ${nameText(limited.subjectNames)} is limited to other extended key usages`)
 }
 const ANY_EKU = '2.5.29.37.0'
 
@@ -203,11 +203,11 @@ function mayIssue({ extensions: { basicConstraints, keyUsage } }: Certificate, w
   return undefined
 }
 
-function namesIssuer({ issuer, extensions: { authorityKeyId } }: Certificate, by: Certificate, i: number): Refusal | undefined {
-  if (!same(issuer, by.subject)) return refuse('chain-order', `chain: ${nth(i)} names another issuer than the subject of the next certificate`)
+function namesIssuer({ issuer, extensions: { authorityKeyId } }: Certificate, by: Certificate, which: string): Refusal | undefined {
+  if (!same(issuer, by.subject)) return refuse('chain-order', `chain: ${which} names another issuer than the subject of the next certificate`)
   const { keyId, serial } = authorityKeyId ?? {}
-  if (keyId && by.extensions.subjectKeyId && !same(keyId, by.extensions.subjectKeyId)) return refuse('chain-order', `chain: ${nth(i)} names another key identifier than its issuer has`)
-  if (serial && !same(serial, by.serial)) return refuse('chain-order', `chain: ${nth(i)} names another serial number than its issuer has`)
+  if (keyId && by.extensions.subjectKeyId && !same(keyId, by.extensions.subjectKeyId)) return refuse('chain-order', `chain: ${which} names another key identifier than its issuer has`)
+  if (serial && !same(serial, by.serial)) return refuse('chain-order', `chain: ${which} names another serial number than its issuer has`)
   return undefined
 }
 
@@ -242,13 +242,13 @@ type TrustedAnchor = { anchor: Anchor; certificate: Certificate }
 type Trust = { anchors: ReadonlySet<Anchor>; bySubject: ReadonlyMap<string, TrustedAnchor[]> }
 const trusts = new WeakMap<readonly Anchor[], Trust>()
 
-/** Parses each list of anchors once; an anchor that lintAnchor would refuse is none. */
+/** Reads each list of anchors once; an anchor that lintAnchor would refuse is none. */
 function trustIn(anchors: readonly Anchor[], allowRsa: boolean): Trust {
   const known = trusts.get(anchors)
   if (known) return known
   const bySubject = new Map<string, TrustedAnchor[]>()
   for (const anchor of anchors) {
-    const certificate = parseCertificate(anchor.der, { allowRsa })
+    const certificate = readAnchor(anchor.der, allowRsa)
     if (isRefusal(certificate)) continue
     const key = nameKey(certificate.subject)
     bySubject.set(key, [...(bySubject.get(key) ?? []), { anchor, certificate }])
@@ -258,6 +258,17 @@ function trustIn(anchors: readonly Anchor[], allowRsa: boolean): Trust {
   return trust
 }
 
+/** A CA that may issue; if it names itself as its issuer, it has to be that. */
+function readAnchor(der: Uint8Array, allowRsa: boolean): Certificate | Refusal {
+  const certificate = parseCertificate(der, { allowRsa })
+  if (isRefusal(certificate)) return refuse(certificate.slug, `anchor: ${certificate.detail}`)
+  const refusal = mayIssue(certificate, 'the anchor', 0)
+  if (refusal) return refusal
+  if (!same(certificate.issuer, certificate.subject)) return certificate
+  if (!isSignedBy(certificate, certificate)) return refuse('certificate-signature', 'anchor: names itself as issuer and is not signed by its own key')
+  return namesIssuer(certificate, certificate, 'the anchor') ?? certificate
+}
+
 export type LintedAnchor = { anchor: Pick<Anchor, 'der' | 'sha256'>; subject: string; keyType: string; notBefore: number; notAfter: number }
 
 /** Whether a certificate can be an anchor at all, before anybody trusts it: PEM text with one certificate, or DER. */
@@ -265,11 +276,8 @@ export function lintAnchor(source: string | Uint8Array): LintedAnchor | Refusal 
   const der = typeof source === 'string' ? certificatesOf(source) : [source]
   const [only, ...more] = der
   if (only === undefined || more.length > 0) return refuse('certificate-malformed', `anchor: ${der.length} certificates in the file, one expected`)
-  const certificate = parseCertificate(only)
-  if (isRefusal(certificate)) return refuse(certificate.slug, `anchor: ${certificate.detail}`)
-  const refusal = mayIssue(certificate, 'the anchor', 0)
-  if (refusal) return refusal
-  if (same(certificate.issuer, certificate.subject) && !isSignedBy(certificate, certificate)) return refuse('certificate-signature', 'anchor: names itself as issuer and is not signed by its own key')
+  const certificate = readAnchor(only, false)
+  if (isRefusal(certificate)) return certificate
   const { sha256, subjectNames, keyType, notBefore, notAfter } = certificate
   return { anchor: { der: only, sha256 }, subject: nameText(subjectNames), keyType, notBefore, notAfter }
 }

@@ -1,9 +1,9 @@
-import { verify as cryptoVerify, type KeyObject } from 'node:crypto'
 import type { Anchor, ChainPolicy, ChainResult, ChainVerifier } from './chain.ts'
 import { same } from './certificate.ts'
 import type { AcceptedCrash } from './contract.ts'
 import type { Alg, Manifest } from './manifest.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
+import { verifySign1 } from './sign1.ts'
 
 /**
  * Who sent this, and may they: the one place where a manifest becomes an identity.
@@ -50,7 +50,7 @@ export function createVerifier({ registry, chains }: { registry: AnchorSource; c
       const proof = chains.verify(chain, registry.anchors(), registry.policy, now)
       if (isRefusal(proof)) return proof
       if (KEY_OF_ALG[manifest.alg] !== proof.leafKeyType) return refuse('alg-key-mismatch', `manifest: ${manifest.alg} with a ${proof.leafKeyType} key`)
-      if (!(await isSigned(manifest, proof.leafKey))) return refuse('signature-bad', 'manifest: the signature does not verify with the key of the leaf')
+      if (!(await verifySign1({ ...manifest, payload: manifest.digest }, proof.leafKey))) return refuse('signature-bad', 'manifest: the signature does not verify with the key of the leaf')
 
       const { fleet, deviceId, deviceKeyId, issuer, anchor, flags } = proof
       const refusal = proof.unfit ?? standing(registry.deviceStatus(fleet, deviceId), deviceId) ?? contradiction(manifest, proof)
@@ -79,43 +79,4 @@ function contradiction({ claims, ueid }: Manifest, proof: ChainResult): Refusal 
   }
   if (proof.ueid && ueid && !same(ueid, proof.ueid)) return refuse('claim-contradicts-certificate', "manifest: claim 256 (ueid) differs from the certificate's")
   return undefined
-}
-
-/** The callback form runs in the thread pool; asking node for raw r||s signatures (dsaEncoding) would cost a third of the rate. */
-function isSigned(manifest: Manifest, key: KeyObject): Promise<boolean> {
-  const digest = manifest.alg === 'ES256' ? 'sha256' : manifest.alg === 'ES384' ? 'sha384' : null
-  const signature = digest === null ? manifest.signature : derSignature(manifest.signature)
-  return new Promise((resolve, reject) => {
-    cryptoVerify(digest, sigStructure(manifest.protectedBytes, manifest.digest), key, signature, (error, good) => (error ? reject(error) : resolve(good)))
-  })
-}
-
-/** What is signed (RFC 9052 4.4): ["Signature1", protected: bstr, external_aad: h'', payload: bstr]. */
-export function sigStructure(protectedBytes: Uint8Array, payload: Uint8Array): Uint8Array {
-  return Buffer.concat([SIGNATURE1, byteStringHead(protectedBytes.length), protectedBytes, NO_AAD, byteStringHead(payload.length), payload])
-}
-const SIGNATURE1 = Buffer.from('\x84\x6aSignature1', 'latin1')
-const NO_AAD = Buffer.from([0x40])
-
-function byteStringHead(length: number): Uint8Array {
-  return length < 24 ? Uint8Array.of(0x40 | length) : length < 256 ? Uint8Array.of(0x58, length) : Uint8Array.of(0x59, length >> 8, length & 255)
-}
-
-/** r || s of equal length to SEQUENCE { INTEGER r, INTEGER s }, each in its shortest form. At most 104 bytes, so short lengths do. */
-function derSignature(raw: Uint8Array): Uint8Array {
-  const half = raw.length / 2
-  const r = derInteger(raw.subarray(0, half))
-  const s = derInteger(raw.subarray(half))
-  return Buffer.concat([Uint8Array.of(0x30, r.length + s.length), r, s])
-}
-
-function derInteger(big: Uint8Array): Uint8Array {
-  let start = 0
-  while (start < big.length - 1 && big[start] === 0) start++
-  const sign = big[start]! >= 0x80 ? 1 : 0
-  const integer = new Uint8Array(2 + sign + big.length - start)
-  integer[0] = 0x02
-  integer[1] = integer.length - 2
-  integer.set(big.subarray(start), 2 + sign)
-  return integer
 }

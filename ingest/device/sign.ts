@@ -3,7 +3,7 @@ import { encode, rfc8949EncodeOptions } from 'cborg'
 import { CLAIM, CONTEXT } from '../claims.ts'
 import type { AcceptedCrash, Claims } from '../contract.ts'
 import { CRASH_PROFILE, HEADER, SHA_256 } from '../manifest.ts'
-import { sigStructure } from '../verify.ts'
+import { sigStructure } from '../sign1.ts'
 
 /**
  * The reference signer: what a device does with a dump. The protected header is a function of its arguments, byte for

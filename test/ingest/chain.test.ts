@@ -14,7 +14,7 @@ const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
 const ECA = '2.23.133.5.4.100.12'
 
 const pair = (curve = 'P-256') => generateKeyPairSync('ec', { namedCurve: curve })
-const keys = { root: pair(), ca: pair(), sub: pair(), leaf: pair() }
+const keys = { root: pair(), ca: pair(), sub: pair(), leaf: pair(), other: pair() }
 const ROOT: Name = [[AT.commonName, 'root']]
 const CA: Name = [[AT.organization, 'Maker, Inc.'], [AT.commonName, 'issuing']]
 const SUB: Name = [[AT.commonName, 'line 3']]
@@ -114,7 +114,7 @@ describe('a chain is refused', () => {
   test.each<[string, string, Case]>([
     ['anchor-unknown', 'no anchor', { anchors: [] }],
     ['anchor-unknown', 'an anchor of another name', { anchors: [anchorFrom(root({ subject: SUB, issuer: SUB }))] }],
-    ['certificate-signature', 'an anchor of the same name and another key', { anchors: [anchorFrom(root({ publicKey: pair().publicKey, signingKey: keys.root.privateKey }))] }],
+    ['certificate-signature', 'an anchor of the same name and another key', { anchors: [anchorFrom(root({ publicKey: keys.other.publicKey, signingKey: keys.other.privateKey }))] }],
     ['certificate-signature', 'an intermediate that the anchor did not sign', { chain: [leaf(), ca({ signingKey: pair().privateKey })] }],
     ['certificate-signature', 'a leaf that the intermediate did not sign', { chain: [leaf({ signingKey: pair().privateKey }), ca()] }],
     ['certificate-signature', 'a leaf signed by a key of another curve', { chain: [leaf({ signingKey: pair('P-384').privateKey }), ca()] }],
@@ -220,6 +220,7 @@ describe('an anchor is linted before it is trusted', () => {
     ['certificate-not-ca', leaf()],
     ['certificate-not-ca', root({ extensions: [basicConstraints(true)] })],
     ['certificate-signature', root({ signingKey: pair().privateKey })],
+    ['chain-order', root({ extensions: [...caExtensions, subjectKeyId(keys.root.publicKey), authorityKeyId(keys.ca.publicKey)] })],
     ['certificate-extension', root({ extensions: [...caExtensions, { oid: '2.5.29.30', critical: true, value: der(0x30, objectIdentifier('1.2')) }] })],
   ])('%s', (slug, source) => {
     expect(lintAnchor(source)).toMatchObject({ slug })
