@@ -104,7 +104,6 @@ export function createDashboard({ settings, clickhouse, blobs, symbols, clock, l
       counted.requests.inc({ route, code: reply.statusCode })
       counted.seconds.observe({ route }, reply.elapsedTime / 1000)
     })
-    await addSessions(api, settings, () => counted.failedLogins.inc())
     await api.register(swagger, {
       openapi: {
         openapi: '3.1.0',
@@ -114,6 +113,7 @@ export function createDashboard({ settings, clickhouse, blobs, symbols, clock, l
       },
       transform: jsonSchemaTransform,
     })
+    await addSessions(api, settings, () => counted.failedLogins.inc())
     await api.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list', validatorUrl: null } })
 
     api.get('/livez', { config: { open: true }, schema: { hide: true } }, async () => ({ status: 'ok' }))
