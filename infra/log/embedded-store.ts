@@ -1,3 +1,4 @@
+import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import { open, type Key, type RootDatabase } from 'lmdb'
@@ -37,7 +38,9 @@ export interface StoreChange {
 export type Store = ReturnType<typeof openStore>
 
 export function openStore(directory: string) {
-  const db: RootDatabase<Buffer, Key> = open({ path: join(directory, 'entries'), encoding: 'binary', overlappingSync: false, eventTurnBatching: false })
+  const path = join(directory, 'entries')
+  checkMagic(join(path, 'data.mdb'))
+  const db: RootDatabase<Buffer, Key> = reading(() => open({ path, encoding: 'binary', overlappingSync: false, eventTurnBatching: false }))
 
   return {
     /** All or nothing; resolves when it is on the disk. */
@@ -81,6 +84,26 @@ export function openStore(directory: string) {
   }
 }
 
+/** After the page header, which is 24 bytes in the lmdb that lmdb-js 3.5 carries. */
+const MAGIC_AT = 24
+
+/** lmdb-js ends the process with a segmentation fault when the file is no lmdb file, so we look first. */
+function checkMagic(file: string): void {
+  const head = Buffer.alloc(MAGIC_AT + 4)
+  const bytes = existsSync(file) ? readHead(file, head) : 0
+  if (bytes === 0 || (bytes === head.length && head.readUInt32LE(MAGIC_AT) === 0xbeefc0de)) return
+  throw logBroken('log-read-failed', `log: ${file} is not an lmdb file; put the right one back, or move the folder away and lose what it held`)
+}
+
+function readHead(file: string, head: Buffer): number {
+  const descriptor = openSync(file, 'r')
+  try {
+    return readSync(descriptor, head, 0, head.length, 0)
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
 export const storedEntry = (topic: string, partition: number, offset: number, content: EntryContent): { offset: number; stored: Buffer } =>
   ({ offset, stored: encodeEntry(placeOf(topic, partition, offset), content) })
 
@@ -115,6 +138,6 @@ function reading<T>(read: () => T): T {
   try {
     return read()
   } catch (cause) {
-    throw logBroken('log-read-failed', `log: the index of the log is damaged: ${messageOf(cause)}`, cause)
+    throw logBroken('log-read-failed', `log: its files are not readable: ${messageOf(cause)}`, cause)
   }
 }

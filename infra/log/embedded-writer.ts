@@ -97,6 +97,8 @@ export function createWriter({ store, retention, maxBytesInFlight, partitions, o
       }
       for (const [index, pending] of group.entries()) pending.resolve(positions[index]!)
     } catch (error) {
+      // Removing needs the disk too: the next sweep tries again, not this loop.
+      sweepWanted = false
       for (const pending of group) pending.reject(error)
     } finally {
       for (const { bytes } of group) bytesInFlight -= bytes

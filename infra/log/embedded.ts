@@ -5,7 +5,7 @@ import type { Logger } from '../service/logger.ts'
 import type { Metrics } from '../service/metrics.ts'
 import { syncDirectory } from '../service/sync-directory.ts'
 import { startConsumer } from './embedded-consumer.ts'
-import { openStore } from './embedded-store.ts'
+import { openStore, type Store } from './embedded-store.ts'
 import { createWriter, type Partition, type Retention } from './embedded-writer.ts'
 import { appendedAtOf } from './entry.ts'
 import { lockDirectory } from './lock.ts'
@@ -37,8 +37,7 @@ export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log>
   const { directory, retention, partitions: partitionCount = 1, maxBytesInFlight = 64 * 1024 * 1024, logger, metrics } = options
   mkdirSync(directory, { recursive: true })
   const lock = lockDirectory(directory)
-  const store = openStore(directory)
-  for (const folder of [join(directory, 'entries'), directory, dirname(directory)]) await syncDirectory(folder)
+  const store = await openOrRelease(directory, lock)
   const topics = new Map<string, Promise<Partition[]>>()
   const loaded: Partition[] = []
   const consumers = new Map<string, LogConsumer | undefined>()
@@ -133,6 +132,18 @@ export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log>
     },
 
     close: () => (closing ??= close()),
+  }
+}
+
+/** A log that can't be opened must not keep the next try out. */
+async function openOrRelease(directory: string, lock: { release(): void }): Promise<Store> {
+  try {
+    const store = openStore(directory)
+    for (const folder of [join(directory, 'entries'), directory, dirname(directory)]) await syncDirectory(folder)
+    return store
+  } catch (error) {
+    lock.release()
+    throw error
   }
 }
 

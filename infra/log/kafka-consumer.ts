@@ -40,8 +40,8 @@ export async function startKafkaConsumer(
   let consumer: Consumer
   let restarting: Promise<void> | undefined
 
-  await start()
   try {
+    await start()
     await firstAssignment.promise
   } catch (error) {
     await stop()

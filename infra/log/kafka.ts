@@ -63,12 +63,20 @@ export async function connectKafkaLog(options: KafkaLogOptions): Promise<Log> {
   const consumers = new Set<LogConsumer>()
   let closing: Promise<void> | undefined
 
-  const known = await unreachable(`log: no Kafka at ${brokers.join(', ')}`, async () => {
-    await admin.connect()
-    return prepareTopics(admin, { ...options, topics })
-  })
-  const producer = createKafkaProducer(kafka, { topics: known, sendTimeoutMs, maxBytesInFlight })
-  await unreachable('log: Kafka takes no producer', producer.connect)
+  const producer = await unreachable(`log: no Kafka at ${brokers.join(', ')}`, start)
+
+  async function start() {
+    try {
+      await admin.connect()
+      const known = await prepareTopics(admin, { ...options, topics })
+      const made = createKafkaProducer(kafka, { topics: known, sendTimeoutMs, maxBytesInFlight })
+      await made.connect()
+      return made
+    } catch (error) {
+      await admin.disconnect()
+      throw error
+    }
+  }
 
   async function close(): Promise<void> {
     await Promise.all([...consumers].map((consumer) => consumer.stop()))

@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { spawnSync } from 'node:child_process'
@@ -124,6 +124,13 @@ describe('embedded log, on the disk', () => {
     expect(other.stderr).toContain('held by another process')
     await log.close()
     await (await openLog(directory)).close()
+  })
+
+  test('files that are no log are a broken world, and the folder is not kept locked', async () => {
+    const directory = folder()
+    mkdirSync(join(directory, 'entries'))
+    writeFileSync(join(directory, 'entries', 'data.mdb'), Buffer.alloc(40_000, 'no log'))
+    for (let i = 0; i < 2; i++) await expect(openLog(directory)).rejects.toMatchObject({ name: 'BrokenWorld', code: 'log-read-failed' })
   })
 
   test('one group has one reader, and the next may come when it has stopped', async () => {
