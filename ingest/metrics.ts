@@ -4,7 +4,8 @@ import type { Metrics } from '../infra/service/metrics.ts'
 /** What ingest counts. No label holds a device, a fleet or anything else that a sender chooses. */
 export type IngestMetrics = ReturnType<typeof registerIngestMetrics>
 
-export function registerIngestMetrics(metrics: Metrics) {
+/** `registryAge`: seconds since the registry was last read, or null. */
+export function registerIngestMetrics(metrics: Metrics, registryAge: () => number | null) {
   const registers = [metrics]
   return {
     requests: new Counter({
@@ -40,7 +41,7 @@ export function registerIngestMetrics(metrics: Metrics) {
       help: 'Bytes of dumps held in memory now. Near the limit (limits.bytesInFlight) new reports get 503.',
     }),
     registryAge: new Gauge({
-      name: 'overrun_ingest_registry_age_seconds', registers,
+      name: 'overrun_ingest_registry_age_seconds', registers, collect() { this.set(registryAge() ?? NaN) },
       help: 'Since anchors, settings and device states were last read. A rise means that ClickHouse is away: a revocation made meanwhile is not in effect here.',
     }),
   }

@@ -52,7 +52,7 @@ const CHAINS_CACHED = 50_000
 
 export function createIngest({ settings, log, blobs, registry, clock, logger, metrics, replayDirectory }: IngestDeps): Ingest {
   const { limits, quotas, host, port, opsHost, opsPort, appendMs, retryAfterSeconds } = settings
-  const counters = registerIngestMetrics(metrics)
+  const counters = registerIngestMetrics(metrics, () => (registry.readAt() === null ? null : Math.max(0, clock.now() - registry.readAt()!) / 1000))
   const replay = createReplay({ directory: replayDirectory, logger })
   const throttle = createThrottle(quotas)
   const budget = createBudget(limits.bytesInFlight, (used) => counters.bytesInFlight.set(used))
@@ -110,8 +110,6 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
   }
 
   async function ready(): Promise<Readiness> {
-    const readAt = registry.readAt()
-    if (readAt !== null) counters.registryAge.set(Math.max(0, clock.now() - readAt) / 1000)
     const [logCheck, blobCheck] = await Promise.allSettled([log.check(), blobs.check()])
     return {
       log: logCheck.status === 'fulfilled' ? 'ok' : messageOf(logCheck.reason),

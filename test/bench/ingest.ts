@@ -79,11 +79,17 @@ async function usageOf(server: ChildProcess): Promise<FromServer & { kind: 'usag
   return answerOf(server)
 }
 
+/** The child's next message; a child that ends instead is an error. */
 async function answerOf<T>(child: ChildProcess): Promise<T> {
-  const ended = once(child, 'exit').then(([code]) => { throw new Error(`the ${child.spawnfile} child ended with ${String(code)}`) })
-  ended.catch(() => {})
-  const [message] = await Promise.race([once(child, 'message'), ended]) as [T]
-  return message
+  const heard = new AbortController()
+  const ended = once(child, 'exit', { signal: heard.signal }).then(([code]) => { throw new Error(`a child process ended with ${String(code)}`) })
+  const message = once(child, 'message', { signal: heard.signal })
+  for (const promise of [ended, message]) promise.catch(() => {})
+  try {
+    return (await Promise.race([message, ended]) as [T])[0]
+  } finally {
+    heard.abort()
+  }
 }
 
 function es256PerSecond(): number {

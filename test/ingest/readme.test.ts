@@ -1,0 +1,19 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { z } from 'zod'
+import { ingestSettingsSchema } from '../../ingest/config.ts'
+
+type Property = { description?: string; default?: unknown; properties?: Record<string, Property> }
+
+function rowsOf(properties: Record<string, Property>, path = ''): string[] {
+  return Object.entries(properties).flatMap(([name, property]) => (property.properties
+    ? rowsOf(property.properties, `${path}${name}.`)
+    : [`| \`${path}${name}\` | ${typeof property.default === 'string' ? property.default : Number(property.default).toLocaleString('en-US')} | ${property.description} |`]))
+}
+
+test("the README's table of settings is the one that config.ts makes", () => {
+  const readme = readFileSync(join(import.meta.dirname, '../../ingest/README.md'), 'utf8')
+  const schema = z.toJSONSchema(ingestSettingsSchema, { io: 'input' }) as Property
+  expect(readme).toContain(`| setting | default | |\n|---|---|---|\n${rowsOf(schema.properties!).join('\n')}\n`)
+})
