@@ -149,8 +149,18 @@ export function describe(prepared: Prepared): Described {
 
 const baseName = (path: string): string => path.split(/[\\/]/).at(-1) || path
 
-/** Names come from symbol files and dumps, that is from anybody: no separators, no dot names, bounded. */
-const segment = (name: string): string => encodeURIComponent(name.toWellFormed().slice(0, 128)).replace(/^\.+/, (dots) => '%2E'.repeat(dots.length)) || '_'
+/**
+ * Names come from symbol files and dumps, that is from anybody, and have to be segments of a blob's key: bytes other than
+ * letters, digits, `.`, `_` and `-` (and a dot in front) become `=XX`, a long name is cut and made distinct by its digest.
+ */
+export function segment(name: string): string {
+  const encoded = Array.from(Buffer.from(name, 'utf8').subarray(0, 1024), (byte, index) => {
+    const char = String.fromCharCode(byte)
+    return (index === 0 ? /[A-Za-z0-9_]/ : /[A-Za-z0-9._-]/).test(char) ? char : `=${byte.toString(16).toUpperCase().padStart(2, '0')}`
+  }).join('')
+  const first = /^[A-Za-z0-9_]/.test(encoded) ? encoded : `_${encoded}`
+  return first.length <= 120 ? first : `${first.slice(0, 48)}=${createHash('sha256').update(name).digest('hex')}`
+}
 const symbolPrefix = (debugFile: string, debugId: string): string => `symbols/${segment(baseName(debugFile))}/${segment(debugId)}/`
 const mapPrefix = (debugId: string): string => `maps/${segment(debugId.toLowerCase().replaceAll('-', ''))}/`
 const cacheName = (key: string): string => `${createHash('sha256').update(`${FORM} ${key}`).digest('hex')}.prepared`
