@@ -7,12 +7,13 @@ import { encodeEntry, placeOf, type EntryContent } from './entry.ts'
 import { logBroken } from './outcome.ts'
 
 /**
- * What the embedded log keeps in lmdb, one key space of four kinds of rows:
+ * What the embedded log keeps in lmdb, one key space of these rows:
  *
  *   ['entry', topic, partition, offset]     one encoded entry
  *   ['partition', topic, partition]         { first, next, bytes }: moved in the same transaction as the entries
  *   ['topic', topic]                        { partitions }: fixed when the topic is made
- *   ['group', topic, group, partition]      { offset }: only stats() reads it, so it isn't waited for
+ *   ['group', topic, group, partition]      { offset }: for stats() and alarms; where to read from, the reader's store says
+ *   ['probe']                               written by check()
  *
  * `overlappingSync: false` is lmdb's own order: data pages, sync, meta page, sync. A resolved commit is a durable one and
  * a failed sync is a failed commit; lmdb-js's default resolves earlier and leaves `flushed` pending when the sync fails.
