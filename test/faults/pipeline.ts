@@ -76,7 +76,7 @@ const ingest = createIngest({
   settings: ingestSettingsSchema.parse({ port: 0, quotas: generous }), log, blobs, registry, clock: systemClock, logger, metrics, replayDirectory: join(directory, 'replay'),
 })
 await startSymbolication({
-  settings: workerSettingsSchema.parse({ batchEntries: 8, batchWaitMs: 20, sandbox: { patienceMs: 50 } }),
+  settings: workerSettingsSchema.parse({ batchEntries: 8, batchWaitMs: 20, sandbox: { patienceMs: 5 } }),
   data: directory, log, blobs, clickhouse: killingClient(clickhouse), clock: systemClock, logger, metrics,
 })
 const { url } = await ingest.start()

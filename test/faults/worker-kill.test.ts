@@ -40,6 +40,8 @@ test(`every acknowledged crash is counted exactly once, kill -9 or not (seed ${s
 
   for (const killAt of rounds) {
     const running = pipeline = await startPipeline(directory, killAt)
+    // What was left over from the last round was enough to pass the point, before the front door was open.
+    if (running === null) continue
     const sending = devices.send(running, 24)
     if (killAt === AT_RANDOM) await delay(random() * 1200)
     else await Promise.race([running.gone, delay(30_000)])
@@ -50,6 +52,7 @@ test(`every acknowledged crash is counted exactly once, kill -9 or not (seed ${s
   }
 
   const running = pipeline = await startPipeline(directory, AT_RANDOM)
+  if (running === null) throw new Error('the pipeline does not start any more')
   await devices.send(running, 0)
   expect(devices.unacknowledged).toBe(0)
 
@@ -183,7 +186,8 @@ interface Pipeline {
   kill(): Promise<void>
 }
 
-async function startPipeline(directory: string, killAt: string): Promise<Pipeline> {
+/** Null when it died before it was ready. */
+async function startPipeline(directory: string, killAt: string): Promise<Pipeline | null> {
   const child: ChildProcess = spawn(process.execPath, [join(import.meta.dirname, 'pipeline.ts'), directory, killAt], { stdio: ['pipe', 'pipe', 'inherit'], detached: true })
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]()
   let dead = false
@@ -193,7 +197,10 @@ async function startPipeline(directory: string, killAt: string): Promise<Pipelin
   }))
   child.stdin?.on('error', () => {})
   const first = await lines.next()
-  if (first.done) throw new Error(`the pipeline died while it started (${killAt})`)
+  if (first.done) {
+    try { process.kill(-(child.pid as number), 'SIGKILL') } catch { /* Its engine went with it. */ }
+    return null
+  }
   return {
     ...JSON.parse(first.value) as { url: string; clickhouse: ClickHouseAddress },
     get dead() { return dead },
