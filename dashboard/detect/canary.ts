@@ -1,8 +1,8 @@
 import type { Detector, DetectorInput, Finding } from './finding.ts'
-import { COUNTED_SQL, ENGINE_SETTINGS_SQL, FACES_NETWORK_SQL } from './counted.ts'
+import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL, FACES_NETWORK_SQL } from './counted.ts'
 import { STRATA } from './finding.ts'
 import { PROGRAM_SQL, describeDevice, readDeviceHours, type DeviceHours } from './one-device.ts'
-import { msOf, sqlTime } from './time.ts'
+import { msOf } from './time.ts'
 import * as words from './words.ts'
 
 /**
@@ -38,7 +38,7 @@ export const canary: Detector = {
   describe: 'One program on one device destroys its stack guard again and again without a reboot.',
   sql: CANARY_SQL,
   async evaluate(input) {
-    const queryParams = { fleet: input.fleet, now: sqlTime(input.now), net_facing: input.settings.netFacing }
+    const queryParams = { ...commonParams(input), net_facing: input.settings.netFacing }
     const result = await input.clickhouse.query({ query: CANARY_SQL, query_params: queryParams, format: 'JSONEachRow' })
     const rows = await result.json<Row>()
     if (rows.length === 0) return []

@@ -5,6 +5,7 @@ import type { Clock } from '../../infra/service/clock.ts'
 import { messageOf } from '../../infra/service/errors.ts'
 import type { Logger } from '../../infra/service/logger.ts'
 import type { Metrics } from '../../infra/service/metrics.ts'
+import { readMerges } from '../queries/merges.ts'
 import { keyOf, nextAlert, readCurrentAlerts, writeAlerts, type Alert } from './alerts.ts'
 import { canary } from './canary.ts'
 import type { Detector, Finding, Pattern } from './finding.ts'
@@ -80,7 +81,7 @@ export function createDetectors({ clickhouse, clock, logger, metrics, settings =
   async function evaluateFleet(fleet: string, now: number): Promise<Finding[]> {
     const { settings, problem } = await readFleetSettings(clickhouse, fleet)
     if (problem !== undefined) logger.warn({ stage: 'detect', slug: 'fleet-settings-invalid', fleet, reason: problem }, 'the fleet settings are not usable; defaults hold')
-    const input = { clickhouse, fleet, now, settings, releases: await releasesOf(fleet, now) }
+    const input = { clickhouse, fleet, now, settings, releases: await releasesOf(fleet, now), merges: await readMerges(clickhouse, fleet) }
     const findings: Finding[] = []
     const silent = new Set<Pattern>()
     for (const detector of detectors) {

@@ -1,4 +1,5 @@
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
+import type { Merges } from '../queries/merges.ts'
 import type { Release } from './releases.ts'
 import type { FleetSettings } from './settings.ts'
 
@@ -91,6 +92,8 @@ export interface DetectorInput {
   settings: FleetSettings
   /** Firmware that is new in this fleet, newest first. */
   releases: readonly Release[]
+  /** Buckets that people put together: from[i] counts as into[i]. */
+  merges: Pick<Merges, 'from' | 'into'>
 }
 
 /** Every detector is one file of this shape. */

@@ -1,8 +1,8 @@
 import type { AlertEvidence, DetectorInput } from './finding.ts'
-import { COUNTED_SQL, ENGINE_SETTINGS_SQL } from './counted.ts'
+import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL } from './counted.ts'
 import { SAMPLE } from './finding.ts'
 import { RECORD_SQL, countBy } from './surroundings.ts'
-import { HOUR, iso, msOf, sqlTime } from './time.ts'
+import { HOUR, iso, msOf } from './time.ts'
 import * as words from './words.ts'
 
 /** What one device did, for the detectors whose subject is a device (PRB-SWEEP, PRB-CANARY). */
@@ -42,9 +42,9 @@ WHERE ${COUNTED_SQL} AND device IN ({devices:Array(String)})
 GROUP BY device, program
 ${SETTINGS}`
 
-export async function readDeviceHours({ clickhouse, fleet, now }: DetectorInput, devices: string[], pattern: string): Promise<DeviceHours> {
+export async function readDeviceHours(input: DetectorInput, devices: string[], pattern: string): Promise<DeviceHours> {
   const ask = async <Row>(query: string): Promise<Row[]> => {
-    const result = await clickhouse.query({ query, query_params: { fleet, now: sqlTime(now), devices, pattern }, format: 'JSONEachRow' })
+    const result = await input.clickhouse.query({ query, query_params: { ...commonParams(input), devices, pattern }, format: 'JSONEachRow' })
     return result.json<Row>()
   }
   const [crashes, usual, record] = await Promise.all([

@@ -1,9 +1,9 @@
 import type { Detector, Finding } from './finding.ts'
-import { COUNTED_SQL, ENGINE_SETTINGS_SQL, FACES_NETWORK_SQL, MERGED_SQL } from './counted.ts'
+import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL, FACES_NETWORK_SQL, MERGED_SQL } from './counted.ts'
 import { STRATA } from './finding.ts'
 import { affected, reasonsOf, signsOf, termsOf } from './signs.ts'
 import { readSurroundings, type Surroundings } from './surroundings.ts'
-import { msOf, sqlTime } from './time.ts'
+import { msOf } from './time.ts'
 import * as words from './words.ts'
 
 /**
@@ -41,7 +41,7 @@ export const pattern: Detector = {
   describe: 'A crash whose program counter or registers hold a value that somebody chose.',
   sql: PATTERN_SQL,
   async evaluate(input) {
-    const queryParams = { fleet: input.fleet, now: sqlTime(input.now), net_facing: input.settings.netFacing }
+    const queryParams = { ...commonParams(input), net_facing: input.settings.netFacing }
     const result = await input.clickhouse.query({ query: PATTERN_SQL, query_params: queryParams, format: 'JSONEachRow' })
     const rows = await result.json<Row>()
     if (rows.length === 0) return []

@@ -1,11 +1,11 @@
 import type { Detector, DetectorInput, Finding } from './finding.ts'
 import type { SpreadStratum } from './settings.ts'
-import { COUNTED_SQL, ENGINE_SETTINGS_SQL, FACES_NETWORK_SQL, MERGED_SQL } from './counted.ts'
+import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL, FACES_NETWORK_SQL, MERGED_SQL } from './counted.ts'
 import { STRATA } from './finding.ts'
 import { describeSpread } from './spread-evidence.ts'
 import { readSurroundings, sharedSource, type Surroundings } from './surroundings.ts'
 import { LN_TAIL_SQL } from './tail.ts'
-import { msOf, sqlTime } from './time.ts'
+import { msOf } from './time.ts'
 
 /**
  * PRB-SPREAD: the same crash racing across the fleet (a worm, or somebody scanning).
@@ -159,10 +159,10 @@ export const spread: Detector = {
   },
 }
 
-export function spreadParams({ fleet, now, settings, releases }: Omit<DetectorInput, 'clickhouse'>): Record<string, unknown> {
+export function spreadParams(input: Omit<DetectorInput, 'clickhouse'>): Record<string, unknown> {
+  const { settings, releases } = input
   return {
-    fleet,
-    now: sqlTime(now),
+    ...commonParams(input),
     net_facing: settings.netFacing,
     released: releases.map((release) => `${release.swname} ${release.swversion}`),
     strata: Object.keys(settings.spreadTau),

@@ -1,6 +1,6 @@
 import type { DetectorInput } from './finding.ts'
-import { COUNTED_SQL, ENGINE_SETTINGS_SQL, MERGED_SQL } from './counted.ts'
-import { HOUR, iso, msOf, sqlTime } from './time.ts'
+import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL, MERGED_SQL } from './counted.ts'
+import { HOUR, iso, msOf } from './time.ts'
 
 /**
  * What lies around a suspicious bucket: whom it hit, and what the rest of the fleet was doing at the time.
@@ -44,9 +44,10 @@ export interface Surroundings {
 
 const SERIES_HOURS = 72
 
-export async function readSurroundings({ clickhouse, fleet, now, releases }: DetectorInput, buckets: string[], pattern = 'PRB-SPREAD'): Promise<Surroundings> {
+export async function readSurroundings(input: DetectorInput, buckets: string[], pattern = 'PRB-SPREAD'): Promise<Surroundings> {
+  const { clickhouse, now, releases } = input
   const ask = async <Row>(query: string, more: Record<string, unknown> = {}): Promise<Row[]> => {
-    const result = await clickhouse.query({ query, query_params: { fleet, now: sqlTime(now), ...more }, format: 'JSONEachRow' })
+    const result = await clickhouse.query({ query, query_params: { ...commonParams(input), ...more }, format: 'JSONEachRow' })
     return result.json<Row>()
   }
   const [hit, seen, hours, sources, inventory, ordinary, verdicts] = await Promise.all([
@@ -162,7 +163,7 @@ SELECT count() AS judged, countIf(verdict != 'attack') AS wrong FROM
 (
   SELECT subject, argMax(JSONExtractString(body, 'verdict'), number) AS verdict FROM events FINAL
   WHERE fleet = {fleet:String} AND kind = 'alert.verdict' AND at > {now:DateTime64(3, 'UTC')} - INTERVAL 56 DAY AND at <= {now:DateTime64(3, 'UTC')}
-    AND subject IN (SELECT id FROM alerts WHERE fleet = {fleet:String} AND pattern = {pattern:String})
+    AND startsWith(subject, 'alert:') AND substring(subject, 7) IN (SELECT id FROM alerts WHERE fleet = {fleet:String} AND pattern = {pattern:String})
   GROUP BY subject
 )
 ${SETTINGS}`

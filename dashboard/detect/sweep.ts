@@ -1,8 +1,8 @@
 import type { Detector, DetectorInput, Finding } from './finding.ts'
-import { COUNTED_SQL, ENGINE_SETTINGS_SQL } from './counted.ts'
+import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL } from './counted.ts'
 import { STRATA } from './finding.ts'
 import { PROGRAM_SQL, describeDevice, readDeviceHours, type DeviceHours } from './one-device.ts'
-import { msOf, sqlTime } from './time.ts'
+import { msOf } from './time.ts'
 import * as words from './words.ts'
 
 /**
@@ -67,7 +67,7 @@ export const sweep: Detector = {
   describe: 'One program on one device crashes again and again at addresses that are being tried out.',
   sql: SWEEP_SQL,
   async evaluate(input) {
-    const queryParams = { fleet: input.fleet, now: sqlTime(input.now) }
+    const queryParams = commonParams(input)
     const result = await input.clickhouse.query({ query: SWEEP_SQL, query_params: queryParams, format: 'JSONEachRow' })
     const rows = await result.json<Row>()
     if (rows.length === 0) return []

@@ -72,7 +72,7 @@ test('a judged alert is this detector\'s record in the next one', async () => {
   await engine.insert(spreadOver(5))
   await detectors.evaluate()
   const [row] = await alerts()
-  await engine.say({ at: NOW, kind: 'alert.verdict', subject: row!.id, body: { verdict: 'lab', note: 'ours' } })
+  await engine.say({ at: NOW, kind: 'alert.verdict', subject: `alert:${row!.id}`, body: { verdict: 'lab', note: 'ours' } })
   await engine.insert(spreadOver(6, 'smash-2'))
   const findings = await detectors.evaluate(NOW + 1000)
   expect(findings.find(({ bucket }) => bucket === 'smash-2')!.evidence.false_alarms).toContain('1 of 1 judged alert')

@@ -18,7 +18,7 @@ afterAll(async () => { await engine.stop() })
 beforeEach(async () => { await engine.clear() })
 
 const evaluate = (detector: Detector, now = NOW): Promise<Finding[]> =>
-  detector.evaluate({ clickhouse: engine.clickhouse, fleet: 'demo', now, settings: { netFacing: ['httpd'], spreadTau: SPREAD_TAU }, releases: [] })
+  detector.evaluate({ clickhouse: engine.clickhouse, fleet: 'demo', now, settings: { netFacing: ['httpd'], spreadTau: SPREAD_TAU }, releases: [], merges: { from: [], into: [] } })
 
 test('a byte sweep is found', async () => {
   await engine.insert(attacks.byteSweep(one()))

@@ -3,6 +3,7 @@ import type { Finding } from '../../../dashboard/detect/finding.ts'
 import { readReleases } from '../../../dashboard/detect/releases.ts'
 import { readFleetSettings } from '../../../dashboard/detect/settings.ts'
 import { spread } from '../../../dashboard/detect/spread.ts'
+import { readMerges } from '../../../dashboard/queries/merges.ts'
 import type { TestCrash } from '../../fleet/crash-row.ts'
 import { startTestEngine, type TestEngine } from '../../fleet/engine.ts'
 import { createRandom } from '../../fleet/random.ts'
@@ -120,10 +121,10 @@ test('buckets that people merged count as one, through a chain, and unmerging ta
     ...hits({ bucket: 'c', devices: 2, over: 5 * HOUR, evidence: 3, from: 4 }),
   ])
   expect(opened(await evaluate())).toEqual([])
-  await engine.say({ at: NOW - HOUR, kind: 'bucket.merged', subject: 'a', body: { into: 'b' } })
-  await engine.say({ at: NOW - HOUR, kind: 'bucket.merged', subject: 'b', body: { into: 'c' } })
+  await engine.say({ at: NOW - HOUR, kind: 'bucket.merged', subject: 'bucket:a', body: { into: 'b' } })
+  await engine.say({ at: NOW - HOUR, kind: 'bucket.merged', subject: 'bucket:b', body: { into: 'c' } })
   expect(opened(await evaluate())).toMatchObject([{ bucket: 'c', devices: 6 }])
-  await engine.say({ at: NOW - HOUR, kind: 'bucket.unmerged', subject: 'b', body: {} })
+  await engine.say({ at: NOW - HOUR, kind: 'bucket.unmerged', subject: 'bucket:b', body: {} })
   expect(opened(await evaluate())).toMatchObject([{ bucket: 'b', devices: 4 }])
 })
 
@@ -151,7 +152,7 @@ test('the fleet may set its own thresholds, and another fleet is not touched by 
 async function evaluate(now = NOW): Promise<Finding[]> {
   const { settings } = await readFleetSettings(engine.clickhouse, 'demo')
   const releases = await readReleases(engine.clickhouse, 'demo', now)
-  return spread.evaluate({ clickhouse: engine.clickhouse, fleet: 'demo', now, settings, releases })
+  return spread.evaluate({ clickhouse: engine.clickhouse, fleet: 'demo', now, settings, releases, merges: await readMerges(engine.clickhouse, 'demo') })
 }
 
 const opened = (findings: Finding[]): Finding[] => findings.filter((finding) => finding.opens)
