@@ -23,7 +23,7 @@ import type { Verified, Verifier } from './verify.ts'
  *   the manifest, as soon as it is there: shape, chain, signature, device
  *   the device's quota
  *   the head of the dump against the signed size, the length of the request against both
- *   whether this report is durable already (then the rest of its dump is not read again)
+ *   whether this report is durable already (then the rest of its dump is read and dropped)
  *   the dump: digested as it comes, held in memory or, if it is large, in the blob store
  *   its digest against the signed one; then accept.ts
  *
@@ -112,8 +112,12 @@ export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<
     if (isRefusal(rest)) return rest
     const whole = rest.length === claims.size && claims.size <= limits.inlineBytes
     const report = { fleet, deviceKeyId, bootcount: claims.bootcount, seq: claims.seq, digest }
-    // Only where more is to come does it save anything to know by now that the report is durable already.
-    if (!whole && replay.look(report).kind === 'duplicate') return { status: 'duplicate', id: crashId(report), authLevel: 'payload-signed' }
+    // Only where more is to come does it save anything to know by now that the report is durable already. The rest is read
+    // all the same: many clients look for an answer only when they have sent everything, and this one must hear it.
+    if (!whole && replay.look(report).kind === 'duplicate') {
+      await readToEnd(proven.body)
+      return { status: 'duplicate', id: crashId(report), authLevel: 'payload-signed' }
+    }
     const held = whole ? holdWhole(rest, budget) : await spool(startingWith(rest, proven.body), {
       blobs, budget, logger, blobKey: `dumps/${crashId(report)}-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: limits.dumpBytes,
     })
@@ -218,6 +222,10 @@ function holdWhole(bytes: Buffer, budget: Budget): Held | Refusal {
   if (!budget.take(bytes.length)) return refuse('overloaded', 'too many bytes of dumps in flight')
   const release = () => budget.give(bytes.length)
   return { dump: { bytes }, size: bytes.length, digest: hash('sha256', bytes, 'hex'), release, discard: async () => release() }
+}
+
+async function readToEnd(body: BodyReader): Promise<void> {
+  for (let chunk = await body.next(); chunk !== null && !isRefusal(chunk);) chunk = await body.next()
 }
 
 function startingWith(first: Buffer, body: BodyReader): BodyReader {

@@ -52,7 +52,10 @@ const CHAINS_CACHED = 50_000
 
 export function createIngest({ settings, log, blobs, registry, clock, logger, metrics, replayDirectory }: IngestDeps): Ingest {
   const { limits, quotas, host, port, opsHost, opsPort, appendMs, retryAfterSeconds } = settings
-  const counters = registerIngestMetrics(metrics, () => (registry.readAt() === null ? null : Math.max(0, clock.now() - registry.readAt()!) / 1000))
+  const counters = registerIngestMetrics(metrics, () => {
+    const readAt = registry.readAt()
+    return readAt === null ? null : Math.max(0, clock.now() - readAt) / 1000
+  })
   const replay = createReplay({ directory: replayDirectory, logger })
   const throttle = createThrottle(quotas)
   const budget = createBudget(limits.bytesInFlight, (used) => counters.bytesInFlight.set(used))
@@ -104,7 +107,7 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
       return await work()
     } catch (error) {
       const code = error instanceof BrokenWorld ? error.code : 'unexpected'
-      logger.error({ stage: 'ingest', slug: 'log-unavailable', code, requestId, reason: messageOf(error), stack: error instanceof BrokenWorld ? undefined : (error as Error).stack }, 'not durable')
+      logger.error({ stage: 'ingest', slug: 'log-unavailable', code, requestId, reason: messageOf(error), ...(code === 'unexpected' ? { error } : {}) }, 'not durable')
       return refuse('log-unavailable', 'the report could not be made durable')
     }
   }

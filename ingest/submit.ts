@@ -5,7 +5,7 @@ import { createGunzip } from 'node:zlib'
 import { Busboy, type BusboyFileStream } from '@fastify/busboy'
 import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { Clock } from '../infra/service/clock.ts'
-import { BrokenWorld, messageOf } from '../infra/service/errors.ts'
+import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Accept, Accepted } from './accept.ts'
 import { annotationsOf, claimsOf } from './annotations.ts'
@@ -83,10 +83,10 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
     }
     let signature: Promise<void> | null = null
     let dumpSeen = false
-    const takeSignature = (read: () => Promise<Buffer | Refusal>, part?: BusboyFileStream) => run(() => {
+    const takeSignature = (read: () => Promise<Buffer | Refusal>, part?: BusboyFileStream) => run(async () => {
       if (signature) throw new Refused(refuse('multipart-malformed', 'crash_signature came twice'))
       signature = read().then(async (item) => { parts.verified = await verify(orThrow(item)) })
-      return signature
+      await signature
     }, part)
 
     form.on('field', (name, value) => {
@@ -118,7 +118,8 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
       const inflate = request.headers['content-encoding'] === 'gzip' ? createGunzip() : new PassThrough()
       await pipeline(body, inflate, atMost(limits.inflatedBytes), form, { signal: stop.signal })
     } catch (error) {
-      fail(error)
+      // What gunzip and the multipart reader throw is the sender's doing.
+      fail(error instanceof Refused ? error : new Refused(refuse('multipart-malformed', messageOf(error))))
     }
     await Promise.all(work)
     if (failure !== undefined) {
@@ -145,9 +146,9 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
       await held.discard()
       return mismatch
     } catch (error) {
-      const refusal = refusalOf(error)
-      if (chargeable(refusal)) throttle.failed(source)
-      return refusal
+      if (!(error instanceof Refused)) throw error
+      if (chargeable(error.refusal)) throttle.failed(source)
+      return error.refusal
     }
   }
 }
@@ -200,13 +201,6 @@ function compare(held: Held, { claims, manifest }: Verified): Refusal | null {
 function orThrow<T extends object>(value: T | Refusal): Exclude<T, Refusal> {
   if (isRefusal(value)) throw new Refused(value)
   return value as Exclude<T, Refusal>
-}
-
-/** What gunzip and the multipart reader throw is the sender's doing; a broken world is thrown on. */
-function refusalOf(error: unknown): Refusal {
-  if (error instanceof Refused) return error.refusal
-  if (error instanceof BrokenWorld) throw error
-  return refuse('multipart-malformed', messageOf(error))
 }
 
 const chargeable = ({ slug }: Refusal): boolean => statusOf(slug) < 500 && ![408, 429].includes(statusOf(slug))

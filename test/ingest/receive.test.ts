@@ -1,4 +1,5 @@
 import { createHash, randomBytes, sign } from 'node:crypto'
+import * as fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { OUTCOMES, type Slug } from '../../ingest/outcome.ts'
 import { bodyOf, device, dial, FLEET, headOf, manifestOf, openDoor, serialOf, stranger, type Door } from './door.ts'
@@ -172,6 +173,35 @@ test.each([0, 1, 23, 24, 255, 256, 65_535, 65_536, 262_144, 262_145, 1024 * 1024
   if (size > 262_144) expect('blob' in crash.dump && crash.dump.blob).toContain(`dumps/${id}`)
   const kept = 'blob' in crash.dump ? await door.blobs.get(crash.dump.blob) : crash.dump.bytes
   expect(Buffer.compare(dump, kept!)).toBe(0)
+})
+
+test('a large dump that is durable already is read to its end, and no blob is made of it', async () => {
+  const body = bodyOf(randomBytes(900_000), { bootcount: 107 })
+  expect((await door.post(body)).status).toBe(202)
+  const before = await door.blobKeys()
+  const again = dial(door.port)
+  await again.say(headOf(body.length, 'Connection: close\r\n'))
+  await again.say(body)
+  expect(await again.answer).toMatch(/^HTTP\/1\.1 200 /)
+  expect(await door.blobKeys()).toEqual(before)
+})
+
+test('whatever is changed in a body, the answer is a refusal with a slug or the crash itself', async () => {
+  const body = bodyOf(dumpBytes, { bootcount: 108 })
+  const byte = fc.nat({ max: 255 })
+  const change = fc.oneof(
+    fc.record({ at: fc.nat({ max: body.length - 1 }), byte }).map(({ at, byte }) => { const changed = Buffer.from(body); changed[at] = byte; return changed }),
+    fc.nat({ max: body.length }).map((end) => body.subarray(0, end)),
+    fc.record({ at: fc.nat({ max: body.length }), bytes: fc.uint8Array({ maxLength: 20 }) }).map(({ at, bytes }) => Buffer.concat([body.subarray(0, at), bytes, body.subarray(at)])),
+    fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
+  )
+  await fc.assert(fc.asyncProperty(change, async (changed) => {
+    const response = await door.post(changed)
+    if (response.ok) return changed.equals(body)
+    const { type } = await response.json() as { type: string }
+    const slug = type.split('/').at(-1)!
+    return response.status < 500 && (slug === 'unauthorized' || slug in OUTCOMES)
+  }), { numRuns: 300 })
 })
 
 test('a large dump with a wrong digest leaves no blob behind', async () => {

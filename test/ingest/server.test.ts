@@ -100,6 +100,20 @@ test('a refused sender who keeps sending is cut off', async () => {
   expect(settings.limits.lingerBytes).toBe(200_000)
 })
 
+test('a sender who trickles below the slowest rate is refused, though never silent', async () => {
+  const { port } = await open({ limits: { manifestMs: 100, bytesPerSecond: 10_000_000 } })
+  const { socket, say, answer } = dial(port)
+  socket.on('error', () => {})
+  const body = bodyOf(dump)
+  await say(headOf(body.length))
+  for (const byte of body) {
+    if (!socket.writable) break
+    await say(Buffer.of(byte)).catch(() => {})
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  expect(await answer).toMatch(/^HTTP\/1\.1 408 [^]*problem\/body-timeout/)
+})
+
 test('one connection carries many reports', async () => {
   const { port } = await open()
   const { say, answer } = dial(port)

@@ -117,6 +117,7 @@ test.each<[string, string, () => ReturnType<typeof submit>]>([
   ['dump-missing', 'no file', () => submit(multipart([['product', 'x']]))],
   ['body-truncated', 'no last boundary', () => submit(multipart([minidump(randomBytes(100))]).subarray(0, -30))],
   ['multipart-malformed', 'two dumps', () => submit(multipart([minidump(randomBytes(100)), minidump(randomBytes(100))]))],
+  ['multipart-malformed', 'two signatures', () => submit(multipart([['crash_signature', forge().toString('base64')], ['crash_signature', forge().toString('base64')], minidump(Buffer.from('dump'))]))],
   ['multipart-malformed', 'damaged gzip', () => submit(gzipSync(multipart([minidump(randomBytes(1000))])).fill(7, 200, 300), { headers: { 'content-encoding': 'gzip' } })],
   ['multipart-malformed', 'no boundary', () => submit(Buffer.from('x'), { headers: { 'content-type': 'multipart/form-data; charset=x' } })],
   ['content-type-unsupported', 'a plain body', () => submit(Buffer.from('x'), { headers: { 'content-type': 'application/octet-stream' } })],
