@@ -117,7 +117,7 @@ export interface ReportFrame {
   trust: Trust
   module: string | null
   module_offset: string | null
-  /** 0x-hex of the instruction (for callers: of the return address). */
+  /** 0x-hex of the instruction (for callers: inside of their call, as rust-minidump has it). */
   offset: string
   function: string | null
   function_offset: string | null

@@ -10,7 +10,7 @@
  * Checked against the corpus: gsignal, abort, malloc, __assert_fail and __libc_start_main stay exact; pthread_key_delete,
  * __fsetlocking, timer_settime, __default_morecore and __xmknodat (really clone3) become approximate.
  */
-import type { CfiRules, ModuleSymbols, SymbolHit } from './source.ts'
+import type { CfiRules, ModuleSymbols, SymbolHit, WindowsFrame } from './source.ts'
 import { lastRow, NONE, SECTIONS, type Tables } from './breakpad-sym-tables.ts'
 
 /** Deeper nesting than compilers make is a bomb. */
@@ -28,7 +28,7 @@ export function identityOf(tables: Tables): SymbolIdentity {
 }
 
 export function createLookup(tables: Tables): ModuleSymbols {
-  const { functions, lines, inlines, publics, cfi, deltas, bounds } = tables
+  const { functions, lines, inlines, publics, cfi, deltas, programs, fpo } = tables
   const parsedRules = new Map<number, [string, string][]>()
 
   function lookup(offset: number): SymbolHit | null {
@@ -93,7 +93,7 @@ export function createLookup(tables: Tables): ModuleSymbols {
   }
 
   function isApproximate(start: number, offset: number): boolean {
-    for (const [table, stride] of [[cfi, SECTIONS.cfi], [bounds, SECTIONS.bounds]] as const) {
+    for (const [table, stride] of [[cfi, SECTIONS.cfi], [programs, SECTIONS.programs], [fpo, SECTIONS.fpo]] as const) {
       const at = lastRow(table, stride, offset) * stride
       if (at < 0) continue
       if (table[at]! > start) return true
@@ -120,9 +120,20 @@ export function createLookup(tables: Tables): ModuleSymbols {
     return rules
   }
 
+  /** Frame data says more than FPO where both cover the address. */
+  function windowsFrame(offset: number): WindowsFrame | null {
+    for (const table of [programs, fpo]) {
+      const at = lastRow(table, SECTIONS.fpo, offset) * SECTIONS.fpo
+      if (at < 0 || offset - table[at]! >= table[at + 1]!) continue
+      const [, , parameters, savedRegisters, locals, program, savesBasePointer] = table.subarray(at, at + SECTIONS.fpo)
+      return { parameters: parameters!, savedRegisters: savedRegisters!, locals: locals!, program: optional(program!), savesBasePointer: savesBasePointer === 1 }
+    }
+    return null
+  }
+
   const optional = (string: number): string | null => (string === NONE ? null : text(tables, string))
 
-  return { lookup, cfi: rulesFor }
+  return { lookup, cfi: rulesFor, windowsFrame }
 }
 
 /** `.cfa: $rsp 16 + .ra: .cfa -8 + ^` to [register, expression] pairs. */

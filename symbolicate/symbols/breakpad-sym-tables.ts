@@ -28,8 +28,10 @@ export const SECTIONS = {
   cfi: 5,
   /** start, rules */
   deltas: 2,
-  /** start, size of what STACK WIN describes: only used as the bounds of functions */
-  bounds: 2,
+  /** STACK WIN 4 (frame data): start, size, parameters, saved registers, locals, program, 0 */
+  programs: 7,
+  /** STACK WIN 0 (FPO): start, size, parameters, saved registers, locals, none, whether ebp is saved */
+  fpo: 7,
 } as const
 export type Section = keyof typeof SECTIONS
 const ORDER = Object.keys(SECTIONS) as Section[]
@@ -39,7 +41,7 @@ export const NONE = 0xffff_ffff
 export type Tables = Record<Section, Uint32Array> & { text: Uint8Array }
 
 const MAGIC = 0x3153594f
-const VERSION = 1
+const VERSION = 2
 const HEADER_WORDS = 4 + ORDER.length
 
 export function writeTables(tables: Tables): Uint8Array {

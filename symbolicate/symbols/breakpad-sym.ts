@@ -11,7 +11,8 @@
  *   PUBLIC [m] address parameters name
  *   STACK CFI INIT address size rules               then its
  *     STACK CFI address rules
- *   STACK WIN type rva size prologue epilogue parameters saved locals most has-program ...
+ *   STACK WIN type rva size prologue epilogue parameters saved locals most has-program (program | saves-ebp)
+ *     type 4 is frame data, 0 is FPO; others are left out
  *
  * Numbers are hexadecimal except lines, files, origins and depths. Addresses are offsets in the module; a module is below
  * 4 GiB, so they are u32, and a record beyond that is skipped. The text is read twice: once to count records by kind,
@@ -80,7 +81,7 @@ function fillTables(bytes: Uint8Array, counts: Counts): { tables: Tables; skippe
   const strings = new Strings()
   const rows = {
     functions: new Rows(counts.FUNC, SECTIONS.functions), lines: new Rows(counts.LINE, SECTIONS.lines), inlines: new Rows(counts.INLINE, SECTIONS.inlines),
-    publics: new Rows(counts.PUBLIC, SECTIONS.publics), cfi: new Rows(counts.INIT, SECTIONS.cfi), deltas: new Rows(counts.DELTA, SECTIONS.deltas), bounds: new Rows(counts.WIN, SECTIONS.bounds),
+    publics: new Rows(counts.PUBLIC, SECTIONS.publics), cfi: new Rows(counts.INIT, SECTIONS.cfi), deltas: new Rows(counts.DELTA, SECTIONS.deltas), programs: new Rows(counts.WIN, SECTIONS.programs), fpo: new Rows(counts.WIN, SECTIONS.fpo),
   }
   const files = new Map<number, number>()
   const origins = new Map<number, number>()
@@ -158,10 +159,11 @@ function fillTables(bytes: Uint8Array, counts: Counts): { tables: Tables; skippe
         return true
       }
       case 'WIN': {
-        line.word()
-        const [start, size] = [line.hex(), line.hex()]
-        if (start < 0 || size < 0) return false
-        rows.bounds.push(start, size)
+        const type = line.word()
+        const [start, size, , , parameters, saved, locals, , hasProgram] = Array.from({ length: 9 }, () => line.hex())
+        if (start! < 0 || size! < 0 || parameters! < 0 || saved! < 0 || locals! < 0 || hasProgram! < 0) return false
+        if (type === '4' && hasProgram === 1) rows.programs.push(start!, size!, parameters!, saved!, locals!, strings.add(line.rest()), 0)
+        if (type === '0' && hasProgram === 0) rows.fpo.push(start!, size!, parameters!, saved!, locals!, NONE, line.rest() === '1' ? 1 : 0)
         return true
       }
       case 'OTHER':
@@ -177,21 +179,21 @@ function fillTables(bytes: Uint8Array, counts: Counts): { tables: Tables; skippe
     if (identity === null) return null
     at = end + 1
   }
-  const { functions, lines, inlines, publics, cfi, deltas, bounds } = Object.fromEntries(Object.entries(rows).map(([name, table]) => [name, table.done()])) as Record<keyof typeof rows, Uint32Array>
+  const { functions, lines, inlines, publics, cfi, deltas, programs, fpo } = Object.fromEntries(Object.entries(rows).map(([name, table]) => [name, table.done()])) as Record<keyof typeof rows, Uint32Array>
   nameColumn(lines, SECTIONS.lines, 2, files, strings)
   nameColumn(inlines, SECTIONS.inlines, 4, files, strings)
   nameColumn(inlines, SECTIONS.inlines, 3, origins, strings)
   const tables: Tables = {
-    identity: Uint32Array.from(identity!), ...arrange({ functions, lines, inlines, publics, cfi, deltas, bounds }, strings), ...strings.done(),
+    identity: Uint32Array.from(identity!), ...arrange({ functions, lines, inlines, publics, cfi, deltas, programs, fpo }, strings), ...strings.done(),
   }
   return { tables, skipped }
 }
 
-type Unsorted = Record<'functions' | 'lines' | 'inlines' | 'publics' | 'cfi' | 'deltas' | 'bounds', Uint32Array>
+type Unsorted = Omit<Tables, 'identity' | 'strings' | 'text'>
 
 /** Sorts every table for binary search; of records that overlap the first stays, as in the peers. */
 function arrange(tables: Unsorted, strings: Strings): Unsorted {
-  const { functions, lines, inlines, publics, cfi, deltas, bounds } = tables
+  const { functions, lines, inlines, publics, cfi, deltas, programs, fpo } = tables
   for (let at = 0; at < functions.length; at += SECTIONS.functions) {
     sortRows(lines, SECTIONS.lines, [0], functions[at + 3]!, functions[at + 4]!)
     functions[at + 4] = functions[at + 3]! + dropOverlaps(lines, SECTIONS.lines, functions[at + 3]!, functions[at + 4]!)
@@ -204,7 +206,7 @@ function arrange(tables: Unsorted, strings: Strings): Unsorted {
   }
   return {
     functions: ranges(functions, SECTIONS.functions), lines, inlines, publics: uniquePublics(publics, strings),
-    cfi: ranges(cfi, SECTIONS.cfi), deltas, bounds: ranges(bounds, SECTIONS.bounds),
+    cfi: ranges(cfi, SECTIONS.cfi), deltas, programs: ranges(programs, SECTIONS.programs), fpo: ranges(fpo, SECTIONS.fpo),
   }
 }
 

@@ -24,6 +24,8 @@ export interface ModuleSymbols {
   lookup(offset: number): SymbolHit | null
   /** The call-frame rules in force at `offset`; null where there are none. */
   cfi(offset: number): CfiRules | null
+  /** Windows' x86 frame data in force at `offset`; sources that have none leave it out. */
+  windowsFrame?(offset: number): WindowsFrame | null
 }
 
 export interface SymbolHit {
@@ -41,3 +43,13 @@ export interface SymbolHit {
 
 /** Register -> Breakpad postfix expression; `.cfa` and `.ra` included. */
 export type CfiRules = ReadonlyMap<string, string>
+
+/** A STACK WIN record: sizes in bytes, and either a program (frame data) or the fixed layout of FPO. */
+export interface WindowsFrame {
+  parameters: number
+  savedRegisters: number
+  locals: number
+  program: string | null
+  /** Without a program: ebp is among the saved registers. */
+  savesBasePointer: boolean
+}

@@ -2,7 +2,7 @@
  * Walks one thread's stack, from the frame that the registers describe to the thread's entry. For each frame the caller
  * is looked for by the most trustworthy means that gives an answer:
  *
- *   cfi            the symbol file's call-frame rules; also, for a program counter in no module, the rule that holds at
+ *   cfi            the symbol file's call-frame rules (on 32-bit Windows its frame data); also, for a program counter in no module, the rule that holds at
  *                  the first instruction of every function: the return address is at [sp], or in the link register
  *   frame_pointer  the chain of saved frame pointers
  *   scan           the next word on the stack that points behind a call in known code
@@ -19,7 +19,7 @@
  */
 import type { Trust } from '../contract.ts'
 import type { Cpu, Dump, DumpThread, Os } from '../formats/dump.ts'
-import type { ModuleSymbols, SymbolHit } from '../symbols/source.ts'
+import type { ModuleSymbols, SymbolHit, WindowsFrame } from '../symbols/source.ts'
 import { type Arch, type Cursor, emptyRegisters, type Registers } from './arch/arch.ts'
 import { ARM, ARM_IOS } from './arch/arm.ts'
 import { ARM64 } from './arch/arm64.ts'
@@ -31,6 +31,7 @@ import { isEntry } from './entry.ts'
 import { type Frame, type Stack, UNWIND_BUDGET, type UnwindBudget } from './frame.ts'
 import { createModuleMap, type ModuleMap } from './module-map.ts'
 import { foldRecursion } from './recursion.ts'
+import { callerByWindowsFrame } from './windows-frame.ts'
 import { openStack, type StackWindow } from './stack.ts'
 
 /** Words that a scan looks at; the frame that crashed is often in disorder and gets more. */
@@ -75,8 +76,8 @@ function fromDump(arch: Arch, registers: Map<string, bigint>): Registers {
 
 interface Caller { registers: Registers; trust: Trust }
 interface Place { module: number | null; offset: number }
-interface Known { symbol: SymbolHit | null; rules: CompiledRules | null; hasSymbols: boolean }
-const UNKNOWN: Known = { symbol: null, rules: null, hasSymbols: false }
+interface Known { symbol: SymbolHit | null; rules: CompiledRules | null; windows: WindowsFrame | null; hasSymbols: boolean }
+const UNKNOWN: Known = { symbol: null, rules: null, windows: null, hasSymbols: false }
 
 class Walk {
   readonly frames: Frame[] = []
@@ -157,9 +158,16 @@ class Walk {
   }
 
   private async byCfi(callee: Cursor): Promise<Caller | null> {
-    const { rules } = await this.at(this.locate(this.instruction(callee)))
-    const registers = rules && callerByCfi(rules, this.arch, callee, this.stack)
+    const { rules, windows } = await this.at(this.locate(this.instruction(callee)))
+    const registers = (windows && callerByWindowsFrame(windows, this.arch, callee, await this.pushedParameters(), this.stack))
+      ?? (rules && callerByCfi(rules, this.arch, callee, this.stack))
     return registers && { registers, trust: 'cfi' }
+  }
+
+  /** What the frame before the newest one was called with still lies on the stack. */
+  private async pushedParameters(): Promise<number> {
+    const callee = this.frames.at(-2)
+    return callee ? ((await this.at(callee)).windows?.parameters ?? 0) : 0
   }
 
   private byFramePointer(callee: Cursor): Caller | null {
@@ -209,7 +217,8 @@ class Walk {
     if (remembered) return remembered
     const symbols = await this.symbolsOf(module)
     const rules = symbols?.cfi(offset) ?? null
-    const known = symbols ? { symbol: symbols.lookup(offset), rules: rules && compileRules(rules, this.arch), hasSymbols: true } : UNKNOWN
+    const windows = (this.arch.cpu === 'x86' && symbols?.windowsFrame?.(offset)) || null
+    const known = symbols ? { symbol: symbols.lookup(offset), rules: rules && compileRules(rules, this.arch), windows, hasSymbols: true } : UNKNOWN
     this.known.set(key, known)
     return known
   }

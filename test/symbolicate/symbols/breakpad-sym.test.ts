@@ -67,10 +67,13 @@ test('without unwind records a PUBLIC name is trusted for a page', () => {
   expect(symbols.lookup(0xfff)).toBeNull()
 })
 
-test('STACK WIN tells where functions start', () => {
-  const symbols = parsed(`${HEAD}PUBLIC 1000 0 known\nSTACK WIN 4 1000 20 0 0 0 0 0 0 1 $T0 .raSearch =\nSTACK WIN 4 1020 20 0 0 0 0 0 0 0 0\n`)
+test('STACK WIN tells where functions start, and how their frames are laid out', () => {
+  const symbols = parsed(`${HEAD}PUBLIC 1000 0 known\nSTACK WIN 4 1000 20 0 0 8 c 1c 0 1 $T0 .raSearch =\nSTACK WIN 0 1010 30 0 0 4 8 10 0 0 1\nSTACK WIN 2 1080 20 0 0 0 0 0 0 0 0\n`)
   expect(symbols.lookup(0x101f)).toMatchObject({ approximate: false })
   expect(symbols.lookup(0x1020)).toMatchObject({ approximate: true })
+  expect(symbols.windowsFrame!(0x1010)).toEqual({ parameters: 8, savedRegisters: 12, locals: 28, program: '$T0 .raSearch =', savesBasePointer: false })
+  expect(symbols.windowsFrame!(0x1030)).toEqual({ parameters: 4, savedRegisters: 8, locals: 16, program: null, savesBasePointer: true })
+  expect(symbols.windowsFrame!(0x1080)).toBeNull()
 })
 
 test('call-frame rules are those of INIT with every change up to the address', () => {

@@ -110,6 +110,27 @@ test('x86: frame pointers of 4 bytes; a null return address ends the walk', asyn
   expect(named(stack)).toEqual(['context crash', 'frame_pointer parse'])
 })
 
+test('x86: frame data of Windows, as a program and as FPO, with the parameters that the callee was called with', async () => {
+  const stack = await walk({
+    cpu: 'x86', registers: { eip: IN_CRASH, esp: STACK, ebp: 0x1234n }, width: 4,
+    symbols: `${FUNCTIONS}STACK WIN 4 1000 100 0 0 8 4 8 0 1 $T2 $esp .cbLocals + .cbSavedRegs + = $T0 .raSearchStart = $eip $T0 ^ = $esp $T0 4 + = $ebx $T0 4 - ^ =\nSTACK WIN 0 1100 100 0 0 0 8 4 0 0 1\n`,
+    // crash: two locals, ebx, return address; parse: crash's two parameters, a local, ebp and another, return address.
+    words: [1, 2, 0xbb, Number(IN_PARSE), 5, 6, Number(STACK) + 48, 8, 9, Number(IN_SERVE), 0, 0, 0, 0],
+  })
+  expect(named(stack)).toEqual(['context crash', 'cfi parse', 'cfi serve'])
+})
+
+test.each([
+  ['lacks operands', '$eip ='], ['assigns to a number', '4 4 ='], ['leaves something over', '$eip 4 = $esp 8 = 1'], ['reads where nothing is', '$eip 16 ^ = $esp 8 ='],
+  ['divides by nothing', '$eip 1 0 / = $esp 8 ='], ['sets no return address', '$esp 8 ='], ['is endless', '$eip 4 = '.repeat(200)], ['aligns to no power of two', '$eip $esp 3 @ = $esp 8 ='],
+])('x86: frame data that %s is passed over', async (_, program) => {
+  const stack = await walk({
+    cpu: 'x86', registers: { eip: IN_CRASH, esp: STACK, ebp: STACK + 4n }, width: 4,
+    symbols: `${FUNCTIONS}STACK WIN 4 1000 100 0 0 0 0 0 0 1 ${program}\n`, words: [0, Number(STACK) + 16, Number(IN_PARSE), 0, 0, 0, 0],
+  })
+  expect(named(stack)).toEqual(['context crash', 'frame_pointer parse'])
+})
+
 test('recursion is folded and its depth is kept', async () => {
   const frames = 2000
   const stack = await walk({
