@@ -27,7 +27,8 @@ const TEXT_CLAIMS = {
 } as const satisfies Partial<Record<keyof Claims, readonly string[]>>
 
 const COUNT_CLAIMS = {
-  bootcount: 'bootcount', seq: 'seq', uptimeSeconds: 'uptime', dbgstat: 'dbgstat', svn: 'svn', lastInputAgeMs: 'last_input_age_ms', listenerPort: 'listener_port',
+  bootcount: 'bootcount', seq: 'seq', uptimeSeconds: 'uptime', dbgstat: 'dbgstat', svn: 'svn', lastInputAgeMs: 'last_input_age_ms',
+  listenerPort: 'listener_port',
 } as const satisfies Partial<Record<keyof Claims, string>>
 
 const HEX_CLAIMS = { buildId: 'build_id', fingerprint: 'fingerprint' } as const satisfies Partial<Record<keyof Claims, string>>

@@ -141,13 +141,17 @@ interface Proven {
 
 /** A refusal that also says when to come back, in seconds. */
 export type Later = Refusal & { retryAfter: number }
-export const retryLater = (slug: 'quota-source' | 'quota-device', detail: string, retryAfter: number): Later => ({ ...refuse(slug, detail), retryAfter })
+export function retryLater(slug: 'quota-source' | 'quota-device', detail: string, retryAfter: number): Later {
+  return { ...refuse(slug, detail), retryAfter }
+}
 
 /** Content-Length, when type, encoding and length of the request are acceptable. */
 function judgeHeaders({ headers }: IncomingMessage, limits: Limits): number | Refusal {
   const type = headers['content-type']?.split(';', 1)[0]!.trim().toLowerCase()
   if (type !== 'application/cbor-seq') return refuse('content-type-unsupported', 'expected application/cbor-seq')
-  if ((headers['content-encoding'] ?? 'identity') !== 'identity') return refuse('content-encoding-refused', 'the body must not be encoded in transfer')
+  if ((headers['content-encoding'] ?? 'identity') !== 'identity') {
+    return refuse('content-encoding-refused', 'the body must not be encoded in transfer')
+  }
   if (headers['content-length'] === undefined) return refuse('length-missing', 'a Content-Length is required')
   const length = Number(headers['content-length'])
   const most = MANIFEST_BYTES + MAX_HEAD + limits.dumpBytes

@@ -41,11 +41,13 @@ export function snapshotOf(rows: readonly unknown[], logger?: Logger): RegistryS
   const fleets: Record<string, FleetRecord> = {}
   for (const value of rows) {
     const row = rowSchema.safeParse(value)
-    const applied = row.success && applyEvent(fleets[row.data.fleet] ??= { settings: fleetSettingsSchema.parse({}), anchors: {}, devices: {} }, row.data)
+    const applied = row.success && applyEvent(fleets[row.data.fleet] ??= emptyFleet(), row.data)
     if (!applied) logger?.error({ slug: 'registry-event-invalid', fleet: row.data?.fleet, subject: row.data?.subject }, 'event left out')
   }
   return { v: 1, fleets }
 }
+
+const emptyFleet = (): FleetRecord => ({ settings: fleetSettingsSchema.parse({}), anchors: {}, devices: {} })
 
 function applyEvent(fleet: FleetRecord, { subject, newest_kind: kind, newest_body: json }: Row): boolean {
   const body = parseJson(json)

@@ -101,7 +101,10 @@ export function createRegistry({ snapshotFile, load, clock, logger, intervalMs }
     if (json === null) return
     const snapshot = snapshotSchema.safeParse(parseJson(json))
     if (snapshot.success) use(snapshot.data, JSON.stringify(snapshot.data))
-    else logger.error({ slug: 'registry-snapshot-invalid', file: snapshotFile, reason: snapshot.error.issues[0]?.message }, 'snapshot on disk ignored')
+    else {
+      const reason = snapshot.error.issues[0]?.message
+      logger.error({ slug: 'registry-snapshot-invalid', file: snapshotFile, reason }, 'snapshot on disk ignored')
+    }
   }
 
   async function readSource(): Promise<void> {
@@ -175,7 +178,8 @@ function policyOf(settings: FleetSettings): ChainPolicy {
 function viewOf(snapshot: RegistrySnapshot, logger: Logger): View {
   const fleets = Object.entries(snapshot.fleets)
   return {
-    anchors: fleets.flatMap(([fleet, { anchors }]) => Object.entries(anchors).flatMap(([sha256, anchor]) => readAnchor(fleet, sha256, anchor, logger))),
+    anchors: fleets.flatMap(([fleet, { anchors }]) =>
+      Object.entries(anchors).flatMap(([sha256, anchor]) => readAnchor(fleet, sha256, anchor, logger))),
     policies: new Map(fleets.map(([fleet, { settings }]) => [fleet, policyOf(settings)])),
     devices: new Map(fleets.map(([fleet, { devices }]) => [fleet, new Map(Object.entries(devices).map(([id, { status }]) => [id, status]))])),
     projectKeys: new Map(fleets.flatMap(([fleet, { settings }]) =>

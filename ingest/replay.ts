@@ -121,7 +121,8 @@ export function createReplay({ directory, logger }: { directory: string; logger:
       try {
         await db.transaction(() => { for (const kept of batch) write(db, kept) })
       } catch (error) {
-        logger.error({ slug: 'replay-write-failed', reports: batch.length, reason: messageOf(error) }, 'replay records lost; a retry of these reports will stand in the log twice')
+        const facts = { slug: 'replay-write-failed', reports: batch.length, reason: messageOf(error) }
+        logger.error(facts, 'replay records lost; a retry of these reports will stand in the log twice')
       }
       db.resetReadTxn()
       for (const kept of batch) uncommitted.delete(countersOf(kept))

@@ -82,7 +82,8 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
 
   app.post('/submit', (request, reply) => serve('/submit', request, reply, socorro(request) ? socorroAnswer : uploadAnswer, () => {
     if (waitingToGoOn.delete(request.raw)) reply.raw.writeContinue()
-    return submit({ request: request.raw, source: sourceOf(request.socket.remoteAddress), requestId: request.id, query: request.query as Record<string, unknown> })
+    const query = request.query as Record<string, unknown>
+    return submit({ request: request.raw, source: sourceOf(request.socket.remoteAddress), requestId: request.id, query })
   }))
 
   async function serve(
@@ -107,7 +108,8 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
       return await work()
     } catch (error) {
       const code = error instanceof BrokenWorld ? error.code : 'unexpected'
-      logger.error({ stage: 'ingest', slug: 'log-unavailable', code, requestId, reason: messageOf(error), ...(code === 'unexpected' ? { error } : {}) }, 'not durable')
+      const unexpected = code === 'unexpected' ? { err: error } : {}
+      logger.error({ stage: 'ingest', slug: 'log-unavailable', code, requestId, reason: messageOf(error), ...unexpected }, 'not durable')
       return refuse('log-unavailable', 'the report could not be made durable')
     }
   }
@@ -152,7 +154,8 @@ function createApp(limits: Limits): FastifyInstance {
   app.server.maxConnections = limits.connections
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
-  app.setNotFoundHandler((request, reply) => send(request.raw, reply, problemAnswer(404, { type: 'about:blank', title: 'Not Found', status: 404 }), limits))
+  app.setNotFoundHandler((request, reply) =>
+    send(request.raw, reply, problemAnswer(404, { type: 'about:blank', title: 'Not Found', status: 404 }), limits))
   app.setErrorHandler<Error & { statusCode?: number }>((error, request, reply) => {
     const status = error.statusCode ?? 500
     return send(request.raw, reply, problemAnswer(status, { type: 'about:blank', title: error.message, status }), limits)

@@ -103,7 +103,9 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
         if (dumpSeen) throw new Refused(refuse('multipart-malformed', 'upload_file_minidump came twice'))
         dumpSeen = true
         await signature
-        if (!parts.verified && fleet === null) throw new Refused(refuse('project-key-disabled', 'no signature before the dump, and no project key that is switched on'))
+        if (!parts.verified && fleet === null) {
+          throw new Refused(refuse('project-key-disabled', 'no signature before the dump, and no project key that is switched on'))
+        }
         const wait = parts.verified ? throttle.device(parts.verified.fleet, parts.verified.deviceId) : throttle.upload(source)
         if (wait > 0) throw new Refused(retryLater(parts.verified ? 'quota-device' : 'quota-source', 'too many reports', wait))
         parts.held = orThrow(await spool(readBody(part, limits), {
@@ -156,8 +158,12 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
 interface Parts { fields: Map<string, string>; held: Held | null; verified: Verified | null }
 
 function judgeHeaders({ headers }: IncomingMessage): void {
-  if (!/^multipart\/form-data\s*;/i.test(headers['content-type'] ?? '')) throw new Refused(refuse('content-type-unsupported', 'expected multipart/form-data'))
-  if (!['gzip', 'identity', undefined].includes(headers['content-encoding'])) throw new Refused(refuse('content-encoding-refused', 'expected gzip or none'))
+  if (!/^multipart\/form-data\s*;/i.test(headers['content-type'] ?? '')) {
+    throw new Refused(refuse('content-type-unsupported', 'expected multipart/form-data'))
+  }
+  if (!['gzip', 'identity', undefined].includes(headers['content-encoding'])) {
+    throw new Refused(refuse('content-encoding-refused', 'expected gzip or none'))
+  }
 }
 
 function formOf({ headers }: IncomingMessage, limits: Limits): InstanceType<typeof Busboy> {
