@@ -23,8 +23,9 @@ export const CONTROL_RULES: readonly EvidenceRule[] = [
 
 /** Where control wanted to go, if that is no code. */
 export function wildTarget(situation: Situation): { target: bigint; why: string } | null {
-  const { dump, memoryFault, address, pc, pcRegion, pcOutsideModules, instruction, sanitizer } = situation
-  if (pc === null) return null
+  const { dump, memoryFault, code, address, pc, pcRegion, pcOutsideModules, instruction, sanitizer } = situation
+  // Memory that fails under the program counter is memory that fails.
+  if (pc === null || code.startsWith('BUS_MCEERR')) return null
   if (memoryFault && instruction !== null && ['return', 'call', 'jump'].includes(instruction.does) && instruction.target !== null && isNonCanonical(dump, instruction.target) && !pcOutsideModules) {
     return { target: instruction.target, why: `the ${instruction.does} at the program counter goes to ${hex(instruction.target)}` }
   }

@@ -35,7 +35,8 @@ function run(name: string): string {
   if (instance === null || instance.memory.buffer.byteLength > MAX_MEMORY) start()
   try {
     const plain = glue.demangle_any(name)
-    return plain.length > MAX_RESULT || plain === '' ? name : plain
+    // What it can't read it gives back without its first underscore.
+    return plain.length > MAX_RESULT || plain === '' || plain === name.slice(1) ? name : plain
   } catch {
     // A trap leaves the instance in an unknown state.
     instance = null

@@ -31,9 +31,9 @@ export function parseFrameLine(line: string): FrameLine | null {
   if (gwp) return { index, frame: gwp, buildId }
 
   const frame: TextFrame = { address: null, module: null, moduleOffset: null, function: null, file: null, line: null, column: null, inline: false }
-  const address = /^(?:0x)?([0-9a-fA-F]{6,16})(?=\s|$)/.exec(rest)
+  const address = /^(?:0x([0-9a-fA-F]{1,16})|([0-9a-fA-F]{8,16}))(?=\s|$)/.exec(rest)
   if (address) {
-    frame.address = BigInt(`0x${address[1]}`)
+    frame.address = BigInt(`0x${address[1] ?? address[2]}`)
     rest = rest.slice(address[0].length).trimStart()
   }
   rest = takeModule(rest, frame)
