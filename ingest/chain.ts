@@ -93,14 +93,17 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
       const leaf = chain[0]
       if (leaf === undefined || chain.length > MAX_CERTIFICATES) return refuse('chain-malformed', `chain: ${chain.length} certificates, 1 to ${MAX_CERTIFICATES} expected`)
       const known = paths.get(hash('sha256', leaf, 'hex'))
-      if (known && sameChain(known.chain, chain) && trustIn(anchors, allowRsa).anchors.has(known.anchor)) return judge(known, policyOf(known.anchor.fleet), at)
+      if (known && isChain(known, chain) && trustIn(anchors, allowRsa).anchors.has(known.anchor)) return judge(known, policyOf(known.anchor.fleet), at)
       // The copy lets go of the request's buffer, which a cached view would keep alive.
       const path = build(chain.map((certificate) => new Uint8Array(certificate)), trustIn(anchors, allowRsa))
       if (isRefusal(path)) return path
-      paths.set(path.certificates[0].sha256, path)
+      paths.set(path.leaf.sha256, path)
       return judge(path, policyOf(path.anchor.fleet), at)
     },
-    chainOf: (leafSha256) => paths.get(Buffer.from(leafSha256).toString('hex'))?.chain,
+    chainOf(leafSha256) {
+      const path = paths.get(Buffer.from(leafSha256).toString('hex'))
+      return path && certificatesIn(path)
+    },
   }
 
   /** Everything that does not change with time and policy. Signatures last, from the anchor down: a stranger costs none. */
@@ -137,7 +140,7 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
     for (const [i, certificate] of issuing.entries()) {
       intermediates.set(certificate.sha256, { certificate, issuedBy: (issuing[i + 1] ?? anchor.certificate).sha256 })
     }
-    return { chain, certificates: [leaf, ...issuing], anchor: anchor.anchor, anchorCertificate: anchor.certificate, ...describe(leaf, issuing, anchor.anchor) }
+    return { leaf: keep(leaf), issuing, anchor: anchor.anchor, anchorCertificate: anchor.certificate, ...describe(leaf, issuing, anchor.anchor) }
   }
 
   function signed(certificate: Certificate, issuer: Certificate, i: number): Refusal | undefined {
@@ -146,9 +149,16 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
   }
 }
 
+/** What is judged on every call; the rest of a leaf is let go, since there may be as many as devices. */
+type KeptLeaf = Pick<Certificate, 'der' | 'sha256' | 'notBefore' | 'notAfter' | 'key' | 'keyType' | 'extensions'>
+const keep = ({ der, sha256, notBefore, notAfter, key, keyType, extensions: { keyUsage, extendedKeyUsage, tcbSvn, ueid } }: Certificate): KeptLeaf => (
+  { der, sha256, notBefore, notAfter, key, keyType, extensions: { keyUsage, extendedKeyUsage, tcbSvn, ueid } }
+)
+
 type Path = {
-  chain: Uint8Array[]
-  certificates: [Certificate, ...Certificate[]]
+  leaf: KeptLeaf
+  /** Shared between paths. */
+  issuing: Certificate[]
   anchor: Anchor
   anchorCertificate: Certificate
   deviceKeyId: string
@@ -159,8 +169,8 @@ type Path = {
 /** What does change: time, and the fleet's policy. */
 function judge(path: Path, policy: ChainPolicy, at: number): ChainResult | Refusal {
   const flags: string[] = []
-  const [leaf, ...issuing] = path.certificates
-  for (const [i, certificate] of [...path.certificates, path.anchorCertificate].entries()) {
+  const { leaf, issuing } = path
+  for (const [i, certificate] of [leaf, ...issuing, path.anchorCertificate].entries()) {
     const which = i > issuing.length ? 'the anchor' : nth(i)
     if (at < certificate.notBefore) return refuse('certificate-not-yet-valid', `chain: ${which} is valid from ${new Date(certificate.notBefore).toISOString()}`)
     if (at < certificate.notAfter + 1000) continue // Times are whole seconds, the last one included.
@@ -179,7 +189,7 @@ function judge(path: Path, policy: ChainPolicy, at: number): ChainResult | Refus
 }
 
 /** Key usage of the leaf, and extended key usage, which an issuer that has one passes on as a limit. */
-function usageOf(leaf: Certificate, issuing: Certificate[], policy: ChainPolicy): Refusal | undefined {
+function usageOf(leaf: KeptLeaf, issuing: Certificate[], policy: ChainPolicy): Refusal | undefined {
   if (!leaf.extensions.keyUsage?.digitalSignature) return refuse('certificate-usage', 'chain: the leaf lacks keyUsage digitalSignature')
   const accepted = policy.eku
   if (accepted === 'any') return undefined
@@ -236,7 +246,8 @@ function deviceIdOf(leaf: Certificate, issuing: Certificate[], anchor: Anchor, d
 
 const nth = (i: number): string => (i === 0 ? 'the leaf' : `intermediate ${i}`)
 const nameKey = (name: Uint8Array): string => Buffer.from(name).toString('latin1')
-const sameChain = (a: Uint8Array[], b: Uint8Array[]): boolean => a.length === b.length && a.every((certificate, i) => same(certificate, b[i]!))
+const certificatesIn = ({ leaf, issuing }: Path): Uint8Array[] => [leaf.der, ...issuing.map(({ der }) => der)]
+const isChain = (path: Path, chain: Uint8Array[]): boolean => chain.length === 1 + path.issuing.length && certificatesIn(path).every((der, i) => same(der, chain[i]!))
 
 type TrustedAnchor = { anchor: Anchor; certificate: Certificate }
 type Trust = { anchors: ReadonlySet<Anchor>; bySubject: ReadonlyMap<string, TrustedAnchor[]> }

@@ -47,7 +47,7 @@ export function createVerifier({ registry, chains }: { registry: AnchorSource; c
     async verify(manifest, now) {
       const chain = 'x5chain' in manifest.chain ? manifest.chain.x5chain : chains.chainOf(manifest.chain.x5t)
       if (chain === undefined) return refuse('x5t-unknown', 'manifest: no chain with this leaf has been seen since the start: send x5chain')
-      const proof = chains.verify(chain, registry.anchors(), registry.policy, now)
+      const proof = chains.verify(chain, registry.anchors(), (fleet) => registry.policy(fleet), now)
       if (isRefusal(proof)) return proof
       if (KEY_OF_ALG[manifest.alg] !== proof.leafKeyType) return refuse('alg-key-mismatch', `manifest: ${manifest.alg} with a ${proof.leafKeyType} key`)
       if (!(await verifySign1({ ...manifest, payload: manifest.digest }, proof.leafKey))) return refuse('signature-bad', 'manifest: the signature does not verify with the key of the leaf')

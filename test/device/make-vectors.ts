@@ -8,7 +8,7 @@ import { signReport } from '../../ingest/device/sign.ts'
  * `protected` byte for byte; servers to `expect`, given `body`, `anchor` and the time `at`.
  */
 const at = Date.UTC(2026, 10, 22, 12)
-const fleet = createFleet({ devices: 1, name: 'vectors', now: at })
+const fleet = createFleet({ devices: 2, name: 'vectors', now: at })
 const ed = createFleet({ devices: 1, name: 'vectors', keyType: 'ed25519', now: at })
 const [device, edDevice] = [fleet.devices[0]!, ed.devices[0]!]
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
@@ -21,7 +21,8 @@ function report(name: string, by: typeof device, anchor: string, claims: { bootc
 }
 const good = report('good-es256', device, fleet.ca.pem, { bootcount: 41, seq: 0, swname: 'thermostat', swversion: '4.2.1', compartment: 'httpd' })
 const plain = report('good-plain', device, fleet.ca.pem, { bootcount: 41, seq: 1 })
-const large = report('good-large-counters', device, fleet.ca.pem, { bootcount: 4_294_967_296, seq: 65_536 })
+// Its own device: so large a boot count puts all others of the same key out of the replay window.
+const large = report('good-large-counters', fleet.devices[1]!, fleet.ca.pem, { bootcount: 4_294_967_296, seq: 65_536 })
 const eddsa = report('good-ed25519', edDevice, ed.ca.pem, { bootcount: 3, seq: 300, compartment: 'supervisor' })
 
 type Vector = typeof good
