@@ -16,9 +16,11 @@
 import { demangle } from '../symbols/demangle.ts'
 
 const MAX_LENGTH = 240
+/** What is beyond is template arguments, which go anyway. */
+const MAX_INPUT = 2_048
 
 export function normaliseName(raw: string): string {
-  const name = STEPS.reduce((text, step) => step(text), demangle(raw).slice(0, 4_096)).replace(/\s+/g, ' ').trim()
+  const name = STEPS.reduce((text, step) => step(text), demangle(raw).slice(0, MAX_INPUT)).replace(/\s+/g, ' ').trim()
   return (name === '' ? raw : name).slice(0, MAX_LENGTH).replaceAll(' | ', '|')
 }
 

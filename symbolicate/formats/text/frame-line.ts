@@ -108,7 +108,7 @@ function placeStart(rest: string): number {
 /** `operator<`, `operator->`, `operator<<` are names, not brackets. */
 const isOperator = (text: string, at: number): boolean => {
   let i = at
-  while (i > 0 && '<>=-'.includes(text[i - 1]!)) i--
+  while (i > 0 && at - i < 2 && '<>=-'.includes(text[i - 1]!)) i--
   return text.slice(Math.max(0, i - 8), i) === 'operator'
 }
 
