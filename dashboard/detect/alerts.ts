@@ -41,7 +41,7 @@ export interface Alert {
   /** The most within one window, over the alert's life. */
   devices: number
   crashes: number
-  lnP: number
+  lnP: number | null
   score: number
   stratum: Stratum
   evidence: KeptEvidence
@@ -110,9 +110,10 @@ WHERE fleet = {fleet:String} AND (state = 'open' OR updated_at > {now:DateTime64
 ORDER BY updated_at, id
 SETTINGS max_execution_time = 30`
 
+/** A NaN goes in as 'nan' and comes out as null. */
 interface Row {
   fleet: string; id: string; version: number; pattern: Pattern; severity: Severity; state: 'open' | 'resolved'; bucket: string; device: string; title: string
-  opened_at: string; updated_at: string; first_event: string; last_event: string; devices: string; crashes: string; p_value: number; ln_p: number; score: number
+  opened_at: string; updated_at: string; first_event: string; last_event: string; devices: string; crashes: string; p_value: number | null | 'nan'; ln_p: number | null | 'nan'; score: number
   stratum: Stratum; evidence: string; query: string; query_params: string
 }
 
@@ -130,7 +131,7 @@ export function fromRow(row: Row): Alert {
   return {
     fleet: row.fleet, id: row.id, version: row.version, pattern: row.pattern, severity: row.severity, state: row.state, bucket: row.bucket, device: row.device,
     title: row.title, openedAt: msOf(row.opened_at), updatedAt: msOf(row.updated_at), firstEvent: msOf(row.first_event), lastEvent: msOf(row.last_event),
-    devices: Number(row.devices), crashes: Number(row.crashes), lnP: row.ln_p, score: row.score, stratum: row.stratum,
+    devices: Number(row.devices), crashes: Number(row.crashes), lnP: row.ln_p === 'nan' ? null : row.ln_p, score: row.score, stratum: row.stratum,
     // Written below and nowhere else.
     evidence: JSON.parse(row.evidence) as KeptEvidence, query: row.query, queryParams: JSON.parse(row.query_params) as Record<string, unknown>,
   }
@@ -140,7 +141,7 @@ function toRow(alert: Alert): Row {
   return {
     fleet: alert.fleet, id: alert.id, version: alert.version, pattern: alert.pattern, severity: alert.severity, state: alert.state, bucket: alert.bucket,
     device: alert.device, title: alert.title, opened_at: sqlTime(alert.openedAt), updated_at: sqlTime(alert.updatedAt), first_event: sqlTime(alert.firstEvent),
-    last_event: sqlTime(alert.lastEvent), devices: String(alert.devices), crashes: String(alert.crashes), p_value: Math.exp(alert.lnP), ln_p: alert.lnP,
+    last_event: sqlTime(alert.lastEvent), devices: String(alert.devices), crashes: String(alert.crashes), p_value: alert.lnP === null ? 'nan' : Math.exp(alert.lnP), ln_p: alert.lnP ?? 'nan',
     score: alert.score, stratum: alert.stratum, evidence: JSON.stringify(alert.evidence), query: alert.query, query_params: JSON.stringify(alert.queryParams),
   }
 }

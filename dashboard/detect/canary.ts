@@ -56,7 +56,7 @@ function toFinding(row: Row, hours: DeviceHours, input: DetectorInput): Omit<Fin
   return {
     pattern: 'PRB-CANARY', bucket: row.newest_bucket, device: row.device, stratum: 'one-device', severity, opens: true,
     title: `Possible attack: the stack guard of ${row.program} is being guessed on ${row.device}, ${misses} misses in ${took}`,
-    firstEvent: msOf(row.first), lastEvent: msOf(row.last), devices: 1, crashes: misses, lnP: 0,
+    firstEvent: msOf(row.first), lastEvent: msOf(row.last), devices: 1, crashes: misses, lnP: null,
     evidence: {
       queue: STRATA['one-device'].queue,
       what: `${row.program} on ${row.device} destroyed its stack guard ${misses} times in ${took} without a reboot, as it happens when the guard is guessed byte by byte`,

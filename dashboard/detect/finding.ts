@@ -76,8 +76,8 @@ export interface Finding {
   lastEvent: number
   devices: number
   crashes: number
-  /** ln of the probability that chance alone does this; 0 where the rule is a count and no test. */
-  lnP: number
+  /** ln of the probability that chance alone does this; null where the rule is a count and no test. */
+  lnP: number | null
   evidence: AlertEvidence
   /** The query that fired, with its parameters: what the chart draws and anybody can run again. */
   query: string

@@ -84,7 +84,7 @@ function toFinding(row: Row, hours: DeviceHours, input: DetectorInput): Omit<Fin
   return {
     pattern: 'PRB-SWEEP', bucket: row.bucket, device: row.device, stratum: 'one-device', severity: STRATA['one-device'].severity, opens: true,
     title: `Possible attack: addresses are being guessed in ${row.program} on ${row.device}, ${words.crashes(Number(row.crashes))} in ${took}`,
-    firstEvent: first, lastEvent: last, devices: 1, crashes: Number(row.crashes), lnP: 0,
+    firstEvent: first, lastEvent: last, devices: 1, crashes: Number(row.crashes), lnP: null,
     evidence: {
       queue: STRATA['one-device'].queue,
       what: `${row.program} on ${row.device} crashed ${row.crashes} times in ${took}, half of the time within ${words.rate(row.gap)} s of the crash before, at addresses that look tried out one after the other`,

@@ -51,7 +51,7 @@ test.runIf(LONG)('100,000 devices: false alerts a week and detection, on seeds t
     await engine.say({ at: END - 90 * DAY, kind: 'fleet.settings', subject: 'fleet', body: { net_facing: ['httpd', 'mqttd'] } })
     const alerts = await watch({ seed, devices: 100_000, everyHours: 1 })
     const of = (queue: string) => alerts.filter(({ evidence }) => evidence.queue === queue)
-    weeks.push({ seed, security: of('security').map(({ pattern, stratum, devices, lnP }) => `${pattern} ${stratum} n=${devices} ln p=${lnP.toFixed(1)}`), release: of('release').length, operations: of('operations').length })
+    weeks.push({ seed, security: of('security').map(({ pattern, stratum, devices, lnP }) => `${pattern} ${stratum} n=${devices} ln p=${lnP?.toFixed(1)}`), release: of('release').length, operations: of('operations').length })
     const results = []
     for (const [evidence, devices] of [[4, 3], [3, 5], [3, 10]] as const) {
       for (let n = 0; n < 5; n++) results.push(await campaign(`c-${seed}-${evidence}-${devices}-${n}`, evidence, devices, (1 + n) * DAY, 100_000))

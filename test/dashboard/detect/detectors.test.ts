@@ -63,6 +63,7 @@ test('a detector that fails is counted, the others still run, and its alerts sta
   await engine.insert([...spreadOver(5), ...byteSweep({ device: 'd9', start: NOW - 600_000, random: createRandom(1) })])
   await healthy.detectors.evaluate()
   await detectors.evaluate(NOW + 30 * HOUR)
+  expect((await alerts()).map(({ pattern, ln_p }) => [pattern, ln_p === null])).toEqual(expect.arrayContaining([['PRB-SPREAD', false], ['PRB-SWEEP', true]]))
   expect((await alerts()).map(({ pattern, evidence }) => [pattern, (JSON.parse(evidence) as { calm_since: string | null }).calm_since !== null]).toSorted()).toEqual([['PRB-SPREAD', false], ['PRB-SWEEP', true]])
   expect(await metrics.metrics()).toContain('overrun_detect_failures_total{pattern="PRB-SPREAD"} 1')
 })
@@ -108,7 +109,7 @@ function create(settings: NonNullable<DetectorsDeps['settings']> = {}) {
 
 async function alerts() {
   const result = await engine.clickhouse.query({ query: 'SELECT * FROM alerts FINAL ORDER BY fleet, opened_at, id', format: 'JSONEachRow' })
-  return result.json<{ fleet: string; id: string; version: number; state: string; pattern: string; evidence: string; query: string; query_params: string; ln_p: number }>()
+  return result.json<{ fleet: string; id: string; version: number; state: string; pattern: string; evidence: string; query: string; query_params: string; ln_p: number | null }>()
 }
 
 function spreadOver(devices: number, bucket = 'smash'): TestCrash[] {
