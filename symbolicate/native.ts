@@ -10,7 +10,7 @@ import { sniff } from './formats/sniff.ts'
 import { buildReport, emptyReport, type SymbolStatuses } from './report.ts'
 import type { ModuleSymbols, SymbolSource, SymbolStatus } from './symbols/source.ts'
 import { type Stack, UNWIND_BUDGET, type UnwindBudget } from './unwind/frame.ts'
-import { unwind } from './unwind/unwind.ts'
+import { createUnwinder, type SymbolsOf } from './unwind/unwind.ts'
 
 export interface NativeBudget {
   minidump: MinidumpBudget
@@ -46,7 +46,7 @@ function refused(format: string, status: AnalysisStatus, statusReason: string): 
   return { dump: null, stacks: [], report: emptyReport(format, status), status, statusReason }
 }
 
-function askOncePerModule(dump: Dump, source: SymbolSource): { symbolsOf(module: number): Promise<ModuleSymbols | null>; statuses: SymbolStatuses } {
+function askOncePerModule(dump: Dump, source: SymbolSource): { symbolsOf: SymbolsOf; statuses: SymbolStatuses } {
   const asked = new Map<number, Promise<ModuleSymbols | null>>()
   const statuses = new Map<number, { status: SymbolStatus; reason: string | null }>()
 
@@ -67,27 +67,18 @@ function askOncePerModule(dump: Dump, source: SymbolSource): { symbolsOf(module:
 }
 
 /** The crashing thread first, while the budget is fresh. */
-async function unwindAll(dump: Dump, symbolsOf: (module: number) => Promise<ModuleSymbols | null>, budget: UnwindBudget): Promise<Stack[]> {
-  const left = { ...budget }
+async function unwindAll(dump: Dump, symbolsOf: SymbolsOf, budget: UnwindBudget): Promise<Stack[]> {
+  const unwind = createUnwinder(dump, symbolsOf, budget)
   const stacks = new Array<Stack>(dump.threads.length)
   const order = dump.threads.map((_, index) => index).sort((a, b) => Number(b === dump.crashingThread) - Number(a === dump.crashingThread) || a - b)
-  for (const index of order) {
-    if (left.walked <= 0 || left.candidates <= 0) {
-      stacks[index] = { frames: [], omitted: 0, end: 'budget', spent: { walked: 0, candidates: 0 } }
-      continue
-    }
-    const stack = await unwind(dump, dump.threads[index]!, symbolsOf, left)
-    left.walked -= stack.spent.walked
-    left.candidates -= stack.spent.candidates
-    stacks[index] = stack
-  }
+  for (const index of order) stacks[index] = await unwind(dump.threads[index]!)
   return stacks
 }
 
 function judge(dump: Dump, stacks: readonly Stack[]): { status: AnalysisStatus; statusReason: string } {
   const missing = dump.notes.find((note) => INCOMPLETE.has(note.slug))
   if (missing) return { status: 'partial', statusReason: missing.text }
-  const short = stacks.filter((stack) => stack.end === 'budget' || (stack.end === 'frame-cap' && stack.frames.length === 0)).length
+  const short = stacks.filter((stack) => stack.end === 'budget').length
   if (short > 0) return { status: 'partial', statusReason: `${short} of ${stacks.length} threads were not walked to their end: the dump's budget was used up` }
   return { status: 'ok', statusReason: '' }
 }

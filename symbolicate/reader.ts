@@ -15,12 +15,16 @@ export class InputError extends Error {
   }
 }
 
+/** A large dump's names and annotations are some hundred KiB. */
+const MOST_TEXT = 8 * 1024 * 1024
+
 export class Reader {
   readonly bytes: Uint8Array
   readonly littleEndian: boolean
   private readonly view: DataView
   /** Where the next sequential read starts. */
   at: number
+  private textTaken = 0
 
   constructor(bytes: Uint8Array, littleEndian = true, at = 0) {
     this.bytes = bytes
@@ -49,6 +53,13 @@ export class Reader {
   slice(offset: number, length: number, what: string): Uint8Array {
     this.need(offset, length, what)
     return this.bytes.subarray(offset, offset + length)
+  }
+
+  /** Bytes that become a string. They are counted over the whole reader, because any number of claims may point at the same bytes. */
+  text(offset: number, length: number, what: string): Uint8Array {
+    this.textTaken += length
+    if (this.textTaken > MOST_TEXT) throw new InputError('dump-malformed', `${what}: more than ${MOST_TEXT} bytes of text`)
+    return this.slice(offset, length, what)
   }
 
   /** A reader of its own over one part: nothing outside of it can be reached. */

@@ -7,7 +7,7 @@
  *                           version u32, list annotations {size,rva}, simple annotations {size,rva}, annotation objects {size,rva}
  *   annotation objects:   count u32, then {name rva u32, type u16, reserved u16, value rva u32}; type 1 is text
  *
- * Names of devices' annotations are unlimited by Crashpad; here a dump keeps at most MOST of them.
+ * Crashpad sets no limit to annotations; here a dump keeps at most MOST_ANNOTATIONS.
  */
 import type { Reader } from '../reader.ts'
 import { utf8, utf8String } from './minidump-text.ts'
@@ -67,7 +67,7 @@ function readObjects(file: Reader, objects: Location, into: Map<string, string>)
     const valueRva = file.skip(2).u32()
     if (type !== STRING_TYPE) continue
     const length = file.seek(valueRva).u32()
-    keep(into, utf8String(file, nameRva), utf8(file.slice(valueRva + 4, Math.min(length, LONGEST_VALUE), 'annotation')))
+    keep(into, utf8String(file, nameRva), utf8(file.text(valueRva + 4, Math.min(length, LONGEST_VALUE), 'annotation')))
   }
 }
 

@@ -16,7 +16,7 @@ const UTF16 = { little: new TextDecoder('utf-16le'), big: new TextDecoder('utf-1
 export function utf16String(file: Reader, rva: number): string | null {
   if (rva === 0) return null
   const length = file.seek(rva).u32()
-  return utf16(file.slice(rva + 4, Math.min(length, LONGEST_STRING) & ~1, 'string'), file.littleEndian)
+  return utf16(file.text(rva + 4, Math.min(length, LONGEST_STRING) & ~1, 'string'), file.littleEndian)
 }
 
 export function utf16(bytes: Uint8Array, littleEndian: boolean): string {
@@ -28,7 +28,7 @@ export function utf16(bytes: Uint8Array, littleEndian: boolean): string {
 /** MinidumpUTF8String of Crashpad: length in bytes (u32), then UTF-8. */
 export function utf8String(file: Reader, rva: number): string {
   const length = file.seek(rva).u32()
-  return utf8(file.slice(rva + 4, Math.min(length, LONGEST_STRING), 'string'))
+  return utf8(file.text(rva + 4, Math.min(length, LONGEST_STRING), 'string'))
 }
 
 export function utf8(bytes: Uint8Array): string {

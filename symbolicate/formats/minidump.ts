@@ -69,13 +69,13 @@ function openDirectory(bytes: Uint8Array, budget: MinidumpBudget): State {
   const directory = file.u32()
   file.seek(directory)
   const count = file.count(claimed, 12, budget.streams)
-  if (count < claimed) state.notes.push({ slug: directory + claimed * 12 > bytes.length ? 'stream-truncated' : 'list-shortened', text: `minidump: ${claimed} streams claimed, ${count} read` })
+  if (count < claimed) addNote(state, directory + claimed * 12 > bytes.length ? 'stream-truncated' : 'list-shortened', `${claimed} streams claimed, ${count} read`)
   for (let index = 0; index < count; index++) {
     const name = NAMES.get(file.u32())
     const size = file.u32()
     const rva = file.u32()
     if (name === undefined) continue
-    if (state.streams.has(name)) state.notes.push({ slug: 'stream-repeated', text: `minidump: a second ${name} stream at ${rva} was left out` })
+    if (state.streams.has(name)) addNote(state, 'stream-repeated', `a second ${name} stream at ${rva} was left out`)
     else state.streams.set(name, { size, rva })
   }
   return state
@@ -126,13 +126,20 @@ function attempt<T>(state: State, name: StreamName, read: (state: State, at: Loc
     return read(state, at)
   } catch (error) {
     if (!(error instanceof InputError)) throw error
-    note(state, error, name)
+    noteError(state, error, name)
     return null
   }
 }
 
-function note(state: State, error: InputError, name: string): void {
-  state.notes.push({ slug: error.slug === 'dump-truncated' ? 'stream-truncated' : 'stream-malformed', text: `minidump: ${name}: ${error.message}` })
+function noteError(state: State, error: InputError, name: string): void {
+  addNote(state, error.slug === 'dump-truncated' ? 'stream-truncated' : 'stream-malformed', `${name}: ${error.message}`)
+}
+
+/** A dump that lies everywhere is no more interesting than one that lies often. */
+const MOST_NOTES = 64
+
+function addNote(state: State, slug: string, text: string): void {
+  if (state.notes.length < MOST_NOTES) state.notes.push({ slug, text: `minidump: ${text}` })
 }
 
 /** Calls `read` with the offset of each entry of a list; a broken entry ends the list. */
@@ -142,7 +149,7 @@ function readList(state: State, name: StreamName, entrySize: number, most: numbe
     // Some writers align the first entry to 8 bytes.
     const first = size === claimed * entrySize + 8 ? rva + 8 : rva + 4
     const count = file.seek(first).count(claimed, entrySize, most)
-    if (count < claimed) state.notes.push({ slug: count === most ? 'list-shortened' : 'stream-truncated', text: `minidump: ${name}: ${claimed} entries claimed, ${count} read` })
+    if (count < claimed) addNote(state, count === most ? 'list-shortened' : 'stream-truncated', `${name}: ${claimed} entries claimed, ${count} read`)
     for (let index = 0; index < count; index++) read(first + index * entrySize)
   })
 }
@@ -184,7 +191,7 @@ function contextAt(state: State, rva: number, size: number, cpu: Cpu, whose: str
     return readContext(state.file.part(rva, size, 'registers'), cpu)
   } catch (error) {
     if (!(error instanceof InputError)) throw error
-    state.notes.push({ slug: 'registers-missing', text: `minidump: ${whose}: ${error.message}` })
+    addNote(state, 'registers-missing', `${whose}: ${error.message}`)
     return null
   }
 }
@@ -192,7 +199,7 @@ function contextAt(state: State, rva: number, size: number, cpu: Cpu, whose: str
 /** Keeps the part that the file really holds. */
 function addMemory(state: State, base: bigint, size: number, rva: number): { base: bigint; size: number } | null {
   const held = Math.max(0, Math.min(size, state.file.length - rva))
-  if (held < size) state.notes.push({ slug: 'memory-truncated', text: `minidump: memory 0x${base.toString(16)}+${size} ends past the file (${size - held} bytes missing)` })
+  if (held < size) addNote(state, 'memory-truncated', `memory 0x${base.toString(16)}+${size} ends past the file (${size - held} bytes missing)`)
   if (held === 0) return null
   state.pieces.push({ base, bytes: state.file.slice(rva, held, 'memory') })
   return { base, size: held }
@@ -218,7 +225,7 @@ function readModules(state: State, os: Os): Module[] {
       modules.push(readModule(state.file, at, os))
     } catch (error) {
       if (!(error instanceof InputError)) throw error
-      note(state, error, `module ${modules.length}`)
+      noteError(state, error, `module ${modules.length}`)
       // Keeps the file's numbering; arrangeModules drops what is empty.
       modules.push({ base: 0n, size: 0, name: '', codeId: null, debugId: null, debugFile: null, version: null })
     }

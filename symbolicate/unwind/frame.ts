@@ -23,16 +23,14 @@ export interface Stack {
   omitted: number
   /** Why the walk ended. */
   end: 'no-registers' | 'no-caller' | 'entry' | 'frame-cap' | 'budget'
-  /** Of the budget. */
-  spent: { walked: number; candidates: number }
 }
 
 export interface UnwindBudget {
-  /** Frames that are walked. */
+  /** Frames that are walked, over all threads of a dump. */
   walked: number
-  /** Frames that are kept. */
+  /** Frames that are kept of each thread. */
   kept: number
-  /** Candidates that scans may try. */
+  /** Candidates that scans may try, over all threads. */
   candidates: number
 }
 

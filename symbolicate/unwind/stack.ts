@@ -8,8 +8,8 @@ import type { Dump, DumpThread } from '../formats/dump.ts'
 export interface StackWindow {
   /** The pointer-sized word at `address`: from the stack, or from any other memory in the dump. */
   word(address: bigint): bigint | null
-  /** Those of the `count` words from `address` on that could be an address: not 0 and below 2^53. */
-  words(address: bigint, count: number): { value: number; slot: bigint }[]
+  /** Those of the `count` words from `address` on that are wanted; words of 2^53 and more never are. */
+  words(address: bigint, count: number, wanted: (word: number) => boolean): { value: number; slot: bigint }[]
 }
 
 const HIGHEST = BigInt(Number.MAX_SAFE_INTEGER)
@@ -27,7 +27,7 @@ export function openStack(dump: Dump, thread: DumpThread, sp: bigint, width: 4 |
     return value === null ? null : BigInt(value)
   }
 
-  function words(address: bigint, count: number): { value: number; slot: bigint }[] {
+  function words(address: bigint, count: number, wanted: (word: number) => boolean): { value: number; slot: bigint }[] {
     if (address < 0n || address > HIGHEST) return []
     const from = Number(address) - base
     const found: { value: number; slot: bigint }[] = []
@@ -38,7 +38,7 @@ export function openStack(dump: Dump, thread: DumpThread, sp: bigint, width: 4 |
       // 2^21 * 2^32 = 2^53
       if (high >= 0x20_0000) continue
       const value = high * 0x1_0000_0000 + view.getUint32(at, true)
-      if (value !== 0) found.push({ value, slot: address + BigInt(index * width) })
+      if (wanted(value)) found.push({ value, slot: address + BigInt(index * width) })
     }
     return found
   }
@@ -49,8 +49,24 @@ export function openStack(dump: Dump, thread: DumpThread, sp: bigint, width: 4 |
 /** The thread's own stack, or, when its stack pointer points elsewhere, the dumped range that holds it. */
 function stackBytes(dump: Dump, thread: DumpThread, sp: bigint): { base: number; bytes: Uint8Array } {
   const own = thread.stack
-  const holds = (range: { base: bigint; size: number }): boolean => sp >= range.base && sp < range.base + BigInt(range.size)
-  const range = own && holds(own) ? own : (dump.memory.ranges().find(holds) ?? own)
+  const range = own && holds(own, sp) ? own : (rangeAt(dump.memory.ranges(), sp) ?? own)
   if (!range || range.base > HIGHEST) return { base: 0, bytes: new Uint8Array() }
   return { base: Number(range.base), bytes: dump.memory.bytes(range.base, range.size) ?? new Uint8Array() }
+}
+
+interface Range { base: bigint; size: number }
+
+const holds = (range: Range, address: bigint): boolean => address >= range.base && address < range.base + BigInt(range.size)
+
+/** Ranges are sorted; there may be very many. */
+function rangeAt(ranges: readonly Range[], address: bigint): Range | null {
+  let low = 0
+  let high = ranges.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (ranges[middle]!.base <= address) low = middle + 1
+    else high = middle
+  }
+  const range = ranges[low - 1]
+  return range && holds(range, address) ? range : null
 }

@@ -2,10 +2,10 @@
  * Walks one thread's stack, from the frame that the registers describe to the thread's entry. For each frame the caller
  * is looked for by the most trustworthy means that gives an answer:
  *
- *   cfi            the symbol file's call-frame rules (on 32-bit Windows its frame data); also, for a program counter in no module, the rule that holds at
- *                  the first instruction of every function: the return address is at [sp], or in the link register
+ *   cfi            the symbol file's call-frame rules (on 32-bit Windows its frame data); and where those can't be, the rule
+ *                  that holds at the first instruction of every function: the return address is at [sp] or in lr
  *   frame_pointer  the chain of saved frame pointers
- *   scan           the next word on the stack that points behind a call in known code
+ *   scan           the next word on the stack that points into known code
  *
  * Order, ranges and validation follow Breakpad and rust-minidump, so that stacks can be compared frame by frame. Where
  * this unwinder knows better it says so here:
@@ -36,21 +36,28 @@ import { openStack, type StackWindow } from './stack.ts'
 
 /** Words that a scan looks at; the frame that crashed is often in disorder and gets more. */
 const SCAN_WORDS_FIRST = 160
+/** Most functions are shorter: a link register that points this close, where nothing is known, is stale. */
+const NEAR = 4096n
 
 /** The symbols of a module of the dump; null when there are none. */
 export type SymbolsOf = (module: number) => Promise<ModuleSymbols | null>
 
-export async function unwind(dump: Dump, thread: DumpThread, symbolsOf: SymbolsOf, budget: UnwindBudget = UNWIND_BUDGET): Promise<Stack> {
+/** For the threads of one dump: they share the budget, and what is known of a place in a module. */
+export function createUnwinder(dump: Dump, symbolsOf: SymbolsOf, budget: UnwindBudget = UNWIND_BUDGET): (thread: DumpThread) => Promise<Stack> {
   const arch = archOf(dump.cpu, dump.os)
-  const registers = arch && thread.registers && fromDump(arch, thread.registers)
-  if (!arch || !registers || registers[arch.ip] == null) return { frames: [], omitted: 0, end: 'no-registers', spent: { walked: 0, candidates: 0 } }
-  const stack = openStack(dump, thread, registers[arch.sp] ?? 0n, arch.width)
-  const walk = new Walk(dump, arch, stack, symbolsOf, budget)
-  const end = await walk.run({ registers, isContext: true })
-  const { frames, omitted } = foldRecursion(walk.frames)
-  const cut = Math.max(0, frames.length - budget.kept)
-  const spent = { walked: walk.frames.length, candidates: walk.candidates }
-  return { frames: frames.slice(0, budget.kept), omitted: omitted + cut, end: cut > 0 && end === 'no-caller' ? 'frame-cap' : end, spent }
+  const shared: Shared = { dump, modules: createModuleMap(dump.modules), symbolsOf, left: { ...budget }, known: new Map() }
+
+  return async function unwind(thread) {
+    if (shared.left.walked <= 0 || shared.left.candidates <= 0) return { frames: [], omitted: 0, end: 'budget' }
+    const registers = arch && thread.registers && fromDump(arch, thread.registers)
+    if (!arch || !registers || registers[arch.ip] == null) return { frames: [], omitted: 0, end: 'no-registers' }
+    const walk = new Walk(shared, arch, openStack(dump, thread, registers[arch.sp] ?? 0n, arch.width))
+    const end = await walk.run({ registers, isContext: true })
+    const { frames, omitted } = foldRecursion(walk.frames)
+    const kept = frames.slice(0, budget.kept)
+    const cut = frames.length - kept.length
+    return { frames: kept, omitted: omitted + cut, end: cut > 0 && end !== 'budget' ? 'frame-cap' : end }
+  }
 }
 
 export function archOf(cpu: Cpu, os: Os): Arch | null {
@@ -79,24 +86,19 @@ interface Place { module: number | null; offset: number }
 interface Known { symbol: SymbolHit | null; rules: CompiledRules | null; windows: WindowsFrame | null; hasSymbols: boolean }
 const UNKNOWN: Known = { symbol: null, rules: null, windows: null, hasSymbols: false }
 
+/** What the threads of a dump have in common. `left` is used up; `known` is bounded by it. */
+interface Shared { dump: Dump; modules: ModuleMap; symbolsOf: SymbolsOf; left: UnwindBudget; known: Map<number, Known> }
+
 class Walk {
   readonly frames: Frame[] = []
-  private readonly modules: ModuleMap
-  private readonly dump: Dump
+  private readonly shared: Shared
   private readonly arch: Arch
   private readonly stack: StackWindow
-  private readonly symbolsOf: SymbolsOf
-  private readonly budget: UnwindBudget
-  private readonly known = new Map<number, Known>()
-  candidates = 0
 
-  constructor(dump: Dump, arch: Arch, stack: StackWindow, symbolsOf: SymbolsOf, budget: UnwindBudget) {
-    this.dump = dump
+  constructor(shared: Shared, arch: Arch, stack: StackWindow) {
+    this.shared = shared
     this.arch = arch
     this.stack = stack
-    this.symbolsOf = symbolsOf
-    this.budget = budget
-    this.modules = createModuleMap(dump.modules)
   }
 
   async run(first: Cursor): Promise<Stack['end']> {
@@ -104,10 +106,10 @@ class Walk {
     let trust: Trust = 'context'
     for (;;) {
       const symbol = await this.push(cursor, trust)
-      if (this.frames.length >= this.budget.walked) return 'frame-cap'
+      if (--this.shared.left.walked <= 0) return 'budget'
       if (symbol && !symbol.approximate && isEntry(symbol.function)) return 'entry'
       const caller = await this.caller(cursor)
-      if (caller === null) return this.candidates > this.budget.candidates ? 'budget' : 'no-caller'
+      if (caller === null) return this.shared.left.candidates <= 0 ? 'budget' : 'no-caller'
       cursor = { registers: caller.registers, isContext: false }
       trust = caller.trust
     }
@@ -122,7 +124,7 @@ class Walk {
   }
 
   private async caller(callee: Cursor): Promise<Caller | null> {
-    const found = (await this.byEntryRule(callee)) ?? (await this.byCfi(callee)) ?? this.byFramePointer(callee) ?? (await this.byScan(callee))
+    const found = (await this.byEntryRule(callee)) ?? (await this.byCfi(callee)) ?? (await this.byLink(callee)) ?? this.byFramePointer(callee) ?? (await this.byScan(callee))
     return found && this.goesOn(callee, found.registers) ? found : null
   }
 
@@ -145,16 +147,43 @@ class Walk {
     const returnAddress = arch.link === null ? pushed : (callee.registers[arch.link] ?? null)
     if (sp === null || returnAddress === null) return null
     const target = arch.strip(returnAddress)
-    const behindCall = pointsBehindCall(this.dump.memory, arch.cpu, target)
+    const behindCall = pointsBehindCall(this.shared.dump.memory, arch.cpu, target)
     if (behindCall === false || !(await this.isReturnAddress(target))) return null
-    const registers = emptyRegisters(arch)
-    for (const index of arch.calleeSaved) registers[index] = callee.registers[index] ?? null
-    if (arch.cpu === 'arm64') registers[arch.names.indexOf('fp')] = callee.registers[arch.names.indexOf('fp')] ?? null
-    registers[arch.ip] = target
-    registers[arch.sp] = arch.link === null ? sp + BigInt(arch.width) : sp
+    const registers = this.leafCaller(callee, target, arch.link === null ? sp + BigInt(arch.width) : sp)
     // Neither the code's bytes nor its symbols have confirmed it: then it is what a scan would have found.
     const { hasSymbols } = await this.at(this.locate(target - 1n))
     return { registers, trust: behindCall || hasSymbols ? 'cfi' : 'scan' }
+  }
+
+  /**
+   * ARM64 code without CFI: a leaf has pushed nothing, so the frame pointer's chain begins with its caller and lr is the
+   * only trace of the direct one. After a call lr is stale and points into the function itself; in a function that has
+   * pushed its frame and not called yet it repeats what is stored there.
+   */
+  private async byLink(callee: Cursor): Promise<Caller | null> {
+    const { arch } = this
+    if (!callee.isContext || arch.cpu !== 'arm64' || arch.link === null) return null
+    const lr = callee.registers[arch.link] ?? null
+    const fp = callee.registers[arch.names.indexOf('fp')] ?? null
+    const sp = callee.registers[arch.sp] ?? null
+    if (lr === null || fp === null || sp === null) return null
+    const target = arch.strip(lr)
+    const stored = this.stack.word(fp + BigInt(arch.width))
+    if (stored === null || arch.strip(stored) === target || !(await this.isReturnAddress(target))) return null
+    const here = this.instruction(callee)
+    const [from, to] = [(await this.at(this.locate(here))).symbol, (await this.at(this.locate(target - arch.callSize))).symbol]
+    const near = here - target < NEAR && target - here < NEAR
+    const stale = from !== null && to !== null ? from.functionOffset === to.functionOffset && near : near
+    return stale ? null : { registers: this.leafCaller(callee, target, sp), trust: 'frame_pointer' }
+  }
+
+  /** The callee has changed no register that it must keep. */
+  private leafCaller(callee: Cursor, ip: bigint, sp: bigint): Registers {
+    const registers = emptyRegisters(this.arch)
+    for (const index of this.arch.calleeSaved) registers[index] = callee.registers[index] ?? null
+    registers[this.arch.ip] = ip
+    registers[this.arch.sp] = sp
+    return registers
   }
 
   private async byCfi(callee: Cursor): Promise<Caller | null> {
@@ -178,9 +207,9 @@ class Walk {
   private async byScan(callee: Cursor): Promise<Caller | null> {
     const sp = callee.registers[this.arch.sp] ?? null
     if (sp === null) return null
-    for (const { value, slot } of this.stack.words(sp, callee.isContext ? SCAN_WORDS_FIRST : this.arch.scanWords)) {
-      if (this.modules.find(value) < 0) continue
-      if (++this.candidates > this.budget.candidates) return null
+    const { modules, left } = this.shared
+    for (const { value, slot } of this.stack.words(sp, callee.isContext ? SCAN_WORDS_FIRST : this.arch.scanWords, (word) => modules.find(word) >= 0)) {
+      if (--left.candidates <= 0) return null
       const address = BigInt(value)
       if (await this.isReturnAddress(address)) return { registers: this.arch.byScan(callee, this.stack, slot, address), trust: 'scan' }
     }
@@ -205,21 +234,21 @@ class Walk {
 
   private locate(address: bigint): Place {
     const low = address >= 0n && address <= 0x1f_ffff_ffff_ffffn ? Number(address) : -1
-    const module = low < 0 ? -1 : this.modules.find(low)
-    return module < 0 ? { module: null, offset: 0 } : { module, offset: low - this.modules.base(module) }
+    const module = low < 0 ? -1 : this.shared.modules.find(low)
+    return module < 0 ? { module: null, offset: 0 } : { module, offset: low - this.shared.modules.base(module) }
   }
 
   /** What the symbols say about a place; asked once for each, because recursion comes back. */
   private async at({ module, offset }: Place): Promise<Known> {
     if (module === null) return UNKNOWN
     const key = module * 0x1_0000_0000 + offset
-    const remembered = this.known.get(key)
+    const remembered = this.shared.known.get(key)
     if (remembered) return remembered
-    const symbols = await this.symbolsOf(module)
+    const symbols = await this.shared.symbolsOf(module)
     const rules = symbols?.cfi(offset) ?? null
     const windows = (this.arch.cpu === 'x86' && symbols?.windowsFrame?.(offset)) || null
     const known = symbols ? { symbol: symbols.lookup(offset), rules: rules && compileRules(rules, this.arch), windows, hasSymbols: true } : UNKNOWN
-    this.known.set(key, known)
+    this.shared.known.set(key, known)
     return known
   }
 }

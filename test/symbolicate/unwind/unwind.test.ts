@@ -3,7 +3,7 @@ import { parseMinidump } from '../../../symbolicate/formats/minidump.ts'
 import { parseBreakpadSym } from '../../../symbolicate/symbols/breakpad-sym.ts'
 import type { ModuleSymbols } from '../../../symbolicate/symbols/source.ts'
 import { type Stack, UNWIND_BUDGET, type UnwindBudget } from '../../../symbolicate/unwind/frame.ts'
-import { unwind } from '../../../symbolicate/unwind/unwind.ts'
+import { createUnwinder } from '../../../symbolicate/unwind/unwind.ts'
 import { type Drawn, drawMinidump, drawWords } from '../../synth/minidump.ts'
 
 const CODE = 0x400000n
@@ -94,6 +94,16 @@ test('ARM64: authentication bits come off, and a wild branch keeps its caller in
   expect(stack.frames[1]!.address).toBe(IN_PARSE - 4n)
 })
 
+test('ARM64 without CFI: a leaf\'s caller is in lr, unless lr is stale or stored already', async () => {
+  const callers = async (lr: bigint): Promise<string[]> => named(await walk({
+    cpu: 'arm64', symbols: FUNCTIONS, registers: { pc: IN_CRASH, lr, sp: STACK, fp: STACK + 16n }, words: [0, 0, STACK + 0x30n, IN_SERVE, 0, 0, 0, 0],
+  }))
+  expect(await callers(IN_PARSE)).toEqual(['context crash', 'frame_pointer parse', 'frame_pointer serve'])
+  expect(await callers(IN_CRASH + 8n)).toEqual(['context crash', 'frame_pointer serve'])
+  expect(await callers(IN_SERVE)).toEqual(['context crash', 'frame_pointer serve'])
+  expect(await callers(0x41414141n)).toEqual(['context crash', 'frame_pointer serve'])
+})
+
 test('ARM: the link register, and scanning with 32-bit words', async () => {
   const stack = await walk({
     cpu: 'arm', symbols: `${FUNCTIONS}STACK CFI INIT 1000 100 .cfa: sp 0 + .ra: lr\n`, registers: { pc: IN_CRASH, lr: IN_PARSE, sp: STACK }, width: 4, words: [5, Number(IN_SERVE)],
@@ -150,7 +160,7 @@ test('frames past the caps are counted', async () => {
   expect(kept.frames).toHaveLength(100)
   expect(kept.frames.length + kept.omitted).toBe(3001)
   const walked = await walk(drawn, { ...UNWIND_BUDGET, walked: 50 })
-  expect([walked.frames.length, walked.end]).toEqual([50, 'frame-cap'])
+  expect([walked.frames.length, walked.end]).toEqual([50, 'budget'])
 })
 
 test('a stack pointer that doesn\'t move ends the walk', async () => {
@@ -192,7 +202,7 @@ async function walk({ cpu = 'x86-64', symbols, registers, words, width = 8, memo
   const prepared = symbols === null ? null : parseBreakpadSym(Buffer.from(symbols))
   if (prepared && 'slug' in prepared) throw new Error(prepared.reason)
   const found: ModuleSymbols | null = prepared
-  return unwind(parsed.dump, parsed.dump.threads[0]!, async () => found, budget)
+  return createUnwinder(parsed.dump, async () => found, budget)(parsed.dump.threads[0]!)
 }
 
 function named(stack: Stack): string[] {
