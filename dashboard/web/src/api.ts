@@ -1,3 +1,4 @@
+import { useSearch } from '@tanstack/react-router'
 import { keepPreviousData, useQuery, type UseQueryResult } from '@tanstack/react-query'
 import type { Problem } from '../../api/contract.ts'
 
@@ -25,8 +26,15 @@ function problemOf(text: string, status: number): Problem {
   }
 }
 
+/** The path with the fleet that the page's address names. */
+export function useInFleet(): (path: string) => string {
+  const { fleet } = useSearch({ strict: false })
+  return (path) => (fleet === undefined ? path : `${path}${path.includes('?') ? '&' : '?'}fleet=${encodeURIComponent(fleet)}`)
+}
+
 /** A question to the API; asked again when the stream hints at a change, and every 30 s without one. */
-export function useApi<T>(path: string): UseQueryResult<T, ApiError> {
+export function useApi<T>(asked: string): UseQueryResult<T, ApiError> {
+  const path = useInFleet()(asked)
   return useQuery<T, ApiError>({ queryKey: [path], queryFn: () => call<T>(path), placeholderData: keepPreviousData, refetchInterval: 30_000, retry: (count, error) => count < 2 && error.problem.status >= 500 })
 }
 

@@ -1,4 +1,4 @@
-import { createRootRoute, createRoute, createRouter } from '@tanstack/react-router'
+import { createRootRoute, createRoute, createRouter, retainSearchParams } from '@tanstack/react-router'
 import { Shell } from './shell.tsx'
 import { BucketPage, BUCKET_TABS, type BucketTab } from './pages/bucket.tsx'
 import { BucketsPage } from './pages/buckets.tsx'
@@ -19,7 +19,12 @@ const text = (value: unknown): string | undefined => (typeof value === 'string' 
 const number = (value: unknown): number | undefined => (typeof value === 'number' && Number.isFinite(value) ? value : undefined)
 const set = <T extends object>(search: T): T => Object.fromEntries(Object.entries(search).filter(([, value]) => value !== undefined)) as T
 
-const root = createRootRoute({ component: Shell })
+const root = createRootRoute({
+  component: Shell,
+  /** The fleet stays in the address from page to page; without one it is the server's default. */
+  validateSearch: (search): { fleet?: string } => set({ fleet: text(search.fleet) } as { fleet?: string }),
+  search: { middlewares: [retainSearchParams(['fleet'])] },
+})
 const routes = [
   createRoute({ getParentRoute: () => root, path: '/', component: OverviewPage }),
   createRoute({

@@ -1,5 +1,5 @@
 import { useQueryClient } from '@tanstack/react-query'
-import { Link, Outlet, useNavigate } from '@tanstack/react-router'
+import { Link, Outlet, useNavigate, useSearch } from '@tanstack/react-router'
 import { useMemo, useState, type FormEvent } from 'react'
 import type { Overview, Whoami } from '../../api/contract.ts'
 import { ApiError, call, useApi } from './api.ts'
@@ -37,11 +37,19 @@ function SignedIn({ whoami }: { whoami: Whoami }) {
             {to === '/campaigns' && (overview.data?.open_alerts ?? 0) > 0 && <Badge tone="attack" title="Open alerts">{overview.data?.open_alerts}</Badge>}
           </Link>
         ))}
-        <div className="foot"><span className={`live ${live ? 'on' : ''}`} />{live ? 'Live' : 'Reconnecting'}<br />Fleet <b>{whoami.fleet}</b><br />Overrun {whoami.version}<br /><a href="/docs">API</a></div>
+        <div className="foot"><span className={`live ${live ? 'on' : ''}`} />{live ? 'Live' : 'Reconnecting'}<br /><FleetChoice whoami={whoami} /><br />Overrun {whoami.version}<br /><a href="/docs">API</a></div>
       </nav>
       <Outlet />
     </div>
   )
+}
+
+function FleetChoice({ whoami }: { whoami: Whoami }) {
+  const { fleet = whoami.fleet } = useSearch({ strict: false })
+  const navigate = useNavigate()
+  const fleets = [...new Set([whoami.fleet, fleet, ...whoami.fleets])].sort()
+  if (fleets.length === 1) return <>Fleet <b>{fleet}</b></>
+  return <label>Fleet <select value={fleet} onChange={(event) => void navigate({ to: '/', search: { fleet: event.target.value } })}>{fleets.map((name) => <option key={name}>{name}</option>)}</select></label>
 }
 
 function Login() {

@@ -2,7 +2,7 @@ import { useQueryClient } from '@tanstack/react-query'
 import { Link, useNavigate, useParams, useSearch } from '@tanstack/react-router'
 import { useMemo, useState } from 'react'
 import type { BucketCorrelations, BucketDetail, BucketDevices, BucketFirmware, CrashDetail } from '../../../api/contract.ts'
-import { ApiError, call, useApi } from '../api.ts'
+import { ApiError, call, useApi, useInFleet } from '../api.ts'
 import { AuthBadge, Badge, Empty, EvidenceBadge, Facts, Loaded, Page, SeverityBadge, Tabs, useKeys } from '../parts/basics.tsx'
 import { TimeSeries } from '../parts/charts.tsx'
 import { Registers, StackView } from '../parts/stack.tsx'
@@ -63,6 +63,7 @@ function Content({ bucket }: { bucket: BucketDetail }) {
 }
 
 function CrashView({ id, tab, onOther }: { id: string; tab: 'stack' | 'threads' | 'modules'; onOther: (id: string) => void }) {
+  const inFleet = useInFleet()
   const answer = useApi<CrashDetail>(`/crashes/${encodeURIComponent(id)}`)
   const crash = answer.data
   useKeys(useMemo(() => ({
@@ -82,8 +83,8 @@ function CrashView({ id, tab, onOther }: { id: string; tab: 'stack' | 'threads' 
               <div className="badges">
                 <button className="action" type="button" disabled={data.previous === null} onClick={() => onOther(data.previous!)}>Previous [</button>
                 <button className="action" type="button" disabled={data.next === null} onClick={() => onOther(data.next!)}>Next ]</button>
-                <a className="button" href={`/api/v1/crashes/${data.id}/dump`} download>Dump</a>
-                {data.manifest_length > 0 && <a className="button" href={`/api/v1/crashes/${data.id}/manifest`} download>Manifest</a>}
+                <a className="button" href={inFleet(`/api/v1/crashes/${data.id}/dump`)} download>Dump</a>
+                {data.manifest_length > 0 && <a className="button" href={inFleet(`/api/v1/crashes/${data.id}/manifest`)} download>Manifest</a>}
               </div>
             </div>
             <Facts rows={[
@@ -246,11 +247,12 @@ const STATES = [['new', 'New'], ['investigating', 'Investigating'], ['not-a-vuln
 
 function Triage({ bucket }: { bucket: BucketDetail }) {
   const client = useQueryClient()
+  const inFleet = useInFleet()
   const [problem, setProblem] = useState<string | null>(null)
   const say = async (state: string) => {
     const fixedIn = state === 'resolved' ? window.prompt('Fixed in which firmware version? (may stay empty)') : null
     try {
-      await call(`/buckets/${bucket.bucket}/triage`, { method: 'POST', body: { state, note: '', ...(fixedIn ? { fixed_in: fixedIn } : {}) } })
+      await call(inFleet(`/buckets/${bucket.bucket}/triage`), { method: 'POST', body: { state, note: '', ...(fixedIn ? { fixed_in: fixedIn } : {}) } })
       setProblem(null)
       await client.invalidateQueries()
     } catch (error) {

@@ -2,7 +2,7 @@ import { useQueryClient } from '@tanstack/react-query'
 import { Link, useParams } from '@tanstack/react-router'
 import { useState } from 'react'
 import type { AlertDetail } from '../../../api/contract.ts'
-import { ApiError, call, useApi } from '../api.ts'
+import { ApiError, call, useApi, useInFleet } from '../api.ts'
 import { Badge, Command, Facts, Loaded, Page, SeverityBadge } from '../parts/basics.tsx'
 import { TimeSeries } from '../parts/charts.tsx'
 import { count, DETECTORS, duration, oneIn, when } from '../words.ts'
@@ -93,10 +93,11 @@ const VERDICTS = [['attack', 'Attack'], ['bug', 'Bug'], ['release', 'Bad release
 
 function Verdict({ alert }: { alert: AlertDetail }) {
   const client = useQueryClient()
+  const inFleet = useInFleet()
   const [problem, setProblem] = useState<string | null>(null)
   const say = async (verdict: string) => {
     try {
-      await call(`/alerts/${encodeURIComponent(alert.id)}/verdict`, { method: 'POST', body: { verdict, note: '' } })
+      await call(inFleet(`/alerts/${encodeURIComponent(alert.id)}/verdict`), { method: 'POST', body: { verdict, note: '' } })
       setProblem(null)
       await client.invalidateQueries()
     } catch (error) {

@@ -2,7 +2,7 @@ import { useQueryClient } from '@tanstack/react-query'
 import { Link, useParams } from '@tanstack/react-router'
 import { useState } from 'react'
 import type { DeviceDetail } from '../../../api/contract.ts'
-import { ApiError, call, useApi } from '../api.ts'
+import { ApiError, call, useApi, useInFleet } from '../api.ts'
 import { AuthBadge, Badge, EvidenceBadge, Loaded, Page } from '../parts/basics.tsx'
 import { count, short, when } from '../words.ts'
 
@@ -80,12 +80,13 @@ function Timeline({ device }: { device: DeviceDetail }) {
 
 function Status({ device }: { device: DeviceDetail }) {
   const client = useQueryClient()
+  const inFleet = useInFleet()
   const [problem, setProblem] = useState<string | null>(null)
   const set = async (status: string) => {
     const reason = window.prompt(`Why should ${device.device} be ${status}? The reason is kept in the audit log.`)
     if (reason === null) return
     try {
-      await call(`/devices/${encodeURIComponent(device.device)}/status`, { method: 'POST', body: { status, reason } })
+      await call(inFleet(`/devices/${encodeURIComponent(device.device)}/status`), { method: 'POST', body: { status, reason } })
       setProblem(null)
       await client.invalidateQueries()
     } catch (error) {

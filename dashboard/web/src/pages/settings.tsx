@@ -1,4 +1,5 @@
 import { useQueryClient } from '@tanstack/react-query'
+import { useSearch } from '@tanstack/react-router'
 import { useState, type FormEvent } from 'react'
 import type { DeadLettersPage, EventsPage, Fleet, Whoami } from '../../../api/contract.ts'
 import { ApiError, call, useApi } from '../api.ts'
@@ -6,10 +7,11 @@ import { Badge, Command, Empty, Loaded, Page } from '../parts/basics.tsx'
 import { short, when } from '../words.ts'
 
 export function SettingsPage() {
+  const { fleet } = useSearch({ strict: false })
   const whoami = useApi<Whoami>('/whoami')
   return (
     <Page title="Settings">
-      <Loaded answer={whoami}>{(who) => <FleetSettings name={who.fleet} />}</Loaded>
+      <Loaded answer={whoami}>{(who) => <FleetSettings name={fleet ?? who.fleet} />}</Loaded>
       <DeadLetters />
       <Audit />
     </Page>
