@@ -4,7 +4,7 @@
  */
 import type { AnalysisStatus, Report } from './contract.ts'
 import type { Dump } from './formats/dump.ts'
-import { parseJsStack, type JsFrame } from './formats/js-stack.ts'
+import { parseJsStack } from './formats/js-stack.ts'
 import { parseSanitizer, type SanitizerFacts } from './formats/sanitizer.ts'
 import { sniff } from './formats/sniff.ts'
 import { TEXT_BUDGET, type TextBudget } from './formats/text/lines.ts'
@@ -43,9 +43,12 @@ async function readJsStack(bytes: Uint8Array, maps: MapSource, budget: TextReadB
   const read = parseJsStack(bytes, budget.text)
   if ('slug' in read) return refused('js-stack', read.slug, read.reason)
   const thread = read.dump.threads[0]!
-  const { frames, statuses, notes } = await mapFrames((thread.frames ?? []) as JsFrame[], read.debugIds, maps, budget.maps)
+  const { frames, statuses, notes } = await mapFrames(read.frames, read.debugIds, maps, budget.maps)
   const dump: Dump = { ...read.dump, threads: [{ ...thread, frames }], notes: [...read.dump.notes, ...notes] }
-  const byModule = new Map(dump.modules.flatMap(({ name }, index) => { const status = statuses.get(name); return status === undefined ? [] : [[index, status] as const] }))
+  const byModule: SymbolStatuses = new Map(dump.modules.flatMap(({ name }, index) => {
+    const status = statuses.get(name)
+    return status === undefined ? [] : [[index, status] as const]
+  }))
   return complete(dump, byModule, null)
 }
 

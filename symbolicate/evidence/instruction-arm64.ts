@@ -19,7 +19,8 @@ export function decodeArm64(code: Uint8Array, registers: Map<string, bigint>): I
   const bit22 = (word & (1 << 22)) !== 0
   // Pairs and exclusives say load or store in bit 22.
   if (group === 5 || group === 1) return via(bit22, null)
-  if (group === 3) return { does: 'load', access: 'read', address: null, target: null } // literal
+  // Bits 25..24 tell literals from memory tags and ordered unscaled forms, which are not decoded.
+  if (group === 3) return (word & (3 << 24)) === 0 ? { does: 'load', access: 'read', address: null, target: null } : null
   if (group !== 7) return null
   const opc = (word >>> 22) & 3
   const load = vector ? (opc & 1) === 1 : opc !== 0

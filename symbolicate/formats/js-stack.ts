@@ -22,6 +22,8 @@ import { linesOf, TEXT_BUDGET, type TextBudget } from './text/lines.ts'
 
 export interface JsStack {
   dump: Dump
+  /** The frames of the dump's one thread, with what source maps need. */
+  frames: JsFrame[]
   error: { name: string; message: string }
   /** File as the stack names it -> debug id, 32 lower-case hex digits. */
   debugIds: Map<string, string>
@@ -47,7 +49,7 @@ export function parseJsStack(bytes: Uint8Array, budget: TextBudget = TEXT_BUDGET
   }
   if (omitted > 0) notes.push({ slug: 'frames-omitted', text: `js stack: ${omitted} frames left out` })
   const error = errorOf(read, lines)
-  return { dump: dumpOf(frames, error, read.debugIds, notes), error, debugIds: read.debugIds }
+  return { dump: dumpOf(frames, error, read.debugIds, notes), frames, error, debugIds: read.debugIds }
 }
 
 interface Envelope { stack: string; name: string | null; message: string | null; debugIds: Map<string, string> }

@@ -10,7 +10,7 @@ const REGISTERS = new Map(Object.entries({
 const x64 = (bytes: number[]) => decodeX86(Uint8Array.from(bytes), { bits: 64, registers: REGISTERS, pc: 0x40_0000n, memory: createMemory([{ base: 0x7000n, bytes: Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8) }]) })
 const x86 = (bytes: number[]) => decodeX86(Uint8Array.from(bytes), { bits: 32, registers: REGISTERS, pc: 0x40_0000n, memory: createMemory([]) })
 
-// Bytes as GNU as 2.40 assembles the text beside them.
+// Bytes and text as binutils' and LLVM's disassemblers have them.
 describe('x86-64', () => {
   test.each([
     ['mov [rax], rcx', [0x48, 0x89, 0x08], 'store', 0x1000n], ['mov rcx, [rax]', [0x48, 0x8b, 0x08], 'load', 0x1000n],
@@ -52,7 +52,7 @@ describe('arm64', () => {
   test.each([
     ['ldr x1, [x0, #8]', 0xf9400401, 'load', 0x1008n], ['str w1, [x0, #4]', 0xb9000401, 'store', 0x1004n], ['strb w1, [x0]', 0x39000001, 'store', 0x1000n], ['ldrsw x1, [x0]', 0xb9800001, 'load', 0x1000n],
     ['ldur x1, [x0, #-8]', 0xf85f8001, 'load', 0xff8n], ['str x1, [x0], #16', 0xf8010401, 'store', 0x1000n], ['stp x29, x30, [sp, #-16]!', 0xa9bf7bfd, 'store', null], ['ldp x0, x1, [sp]', 0xa94007e0, 'load', null],
-    ['str q0, [x0]', 0x3d800000, 'store', 0x1000n], ['ldr q0, [x0, #16]', 0x3dc00400, 'load', 0x1010n],
+    ['str q0, [x0]', 0x3d800000, 'store', 0x1000n], ['ldr q0, [x0, #16]', 0x3dc00400, 'load', 0x1010n], ['ldr x1, label', 0x58000041, 'load', null],
   ] as [string, number, string, bigint | null][])('%s', (_, word, does, address) => {
     expect(decode(word)).toMatchObject({ does, address })
   })
@@ -61,7 +61,7 @@ describe('arm64', () => {
     expect(decode(0xd65f03c0)).toMatchObject({ does: 'return', target: 0x9000n }) // ret
     expect(decode(0x00000000)).toMatchObject({ does: 'undefined' }) // udf #0
   })
-  test.each([['add x0, x0, #1', 0x91000400], ['nop', 0xd503201f], ['prfm', 0xf9800000]])('%s accesses nothing', (_, word) => {
+  test.each([['add x0, x0, #1', 0x91000400], ['nop', 0xd503201f], ['prfm', 0xf9800000], ['a store of memory tags', 0xd9bfc860]])('%s accesses nothing', (_, word) => {
     expect(decode(word)).toBeNull()
   })
 })
