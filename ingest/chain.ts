@@ -85,6 +85,7 @@ export type ChainResult = {
 
 export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize: number; allowRsa?: boolean }): ChainVerifier {
   const paths = new LRUCache<string, Path>({ max: cacheSize })
+  const trusts = new WeakMap<readonly Anchor[], Trust>()
   // Intermediates on paths that verified, with the issuer whose signature is good: a cold leaf then costs one verification.
   const intermediates = new LRUCache<string, { certificate: Certificate; issuedBy: string }>({ max: 1024 })
 
@@ -93,12 +94,14 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
       const leaf = chain[0]
       if (leaf === undefined || chain.length > MAX_CERTIFICATES) return refuse('chain-malformed', `chain: ${chain.length} certificates, 1 to ${MAX_CERTIFICATES} expected`)
       const known = paths.get(hash('sha256', leaf, 'hex'))
-      if (known && isChain(known, chain) && trustIn(anchors, allowRsa).anchors.has(known.anchor)) return judge(known, policyOf(known.anchor.fleet), at)
+      const trust = trustIn(anchors)
+      const anchor = known && isChain(known, chain) && trust.byId.get(known.trustedAs)
+      if (anchor) return judge(known, anchor, policyOf(anchor.fleet), at)
       // The copy lets go of the request's buffer, which a cached view would keep alive.
-      const path = build(chain.map((certificate) => new Uint8Array(certificate)), trustIn(anchors, allowRsa))
-      if (isRefusal(path)) return path
-      paths.set(path.leaf.sha256, path)
-      return judge(path, policyOf(path.anchor.fleet), at)
+      const built = build(chain.map((certificate) => new Uint8Array(certificate)), trust)
+      if (isRefusal(built)) return built
+      paths.set(built.path.leaf.sha256, built.path)
+      return judge(built.path, built.anchor, policyOf(built.anchor.fleet), at)
     },
     chainOf(leafSha256) {
       const path = paths.get(Buffer.from(leafSha256).toString('hex'))
@@ -106,8 +109,15 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
     },
   }
 
+  /** Reads each list of anchors once. */
+  function trustIn(anchors: readonly Anchor[]): Trust {
+    const trust = trusts.get(anchors) ?? readTrust(anchors, allowRsa)
+    trusts.set(anchors, trust)
+    return trust
+  }
+
   /** Everything that does not change with time and policy. Signatures last, from the anchor down: a stranger costs none. */
-  function build(chain: Uint8Array[], trust: Trust): Path | Refusal {
+  function build(chain: Uint8Array[], trust: Trust): { path: Path; anchor: Anchor } | Refusal {
     const certificates: Certificate[] = []
     for (const [i, der] of chain.entries()) {
       const certificate = (i > 0 && intermediates.get(hash('sha256', der, 'hex'))?.certificate) || parseCertificate(der, { allowRsa })
@@ -140,7 +150,8 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
     for (const [i, certificate] of issuing.entries()) {
       intermediates.set(certificate.sha256, { certificate, issuedBy: (issuing[i + 1] ?? anchor.certificate).sha256 })
     }
-    return { leaf: keep(leaf), issuing, anchor: anchor.anchor, anchorCertificate: anchor.certificate, ...describe(leaf, issuing, anchor.anchor) }
+    const path = { leaf: keep(leaf), issuing, trustedAs: trustId(anchor), anchorCertificate: anchor.certificate, ...describe(leaf, issuing, anchor.anchor) }
+    return { path, anchor: anchor.anchor }
   }
 
   function signed(certificate: Certificate, issuer: Certificate, i: number): Refusal | undefined {
@@ -159,7 +170,8 @@ type Path = {
   leaf: KeptLeaf
   /** Shared between paths. */
   issuing: Certificate[]
-  anchor: Anchor
+  /** The anchor by what the path depends on: a registry that is read again gives new objects for the same anchors. */
+  trustedAs: string
   anchorCertificate: Certificate
   deviceKeyId: string
   deviceId: string
@@ -167,7 +179,7 @@ type Path = {
 }
 
 /** What does change: time, and the fleet's policy. */
-function judge(path: Path, policy: ChainPolicy, at: number): ChainResult | Refusal {
+function judge(path: Path, anchor: Anchor, policy: ChainPolicy, at: number): ChainResult | Refusal {
   const flags: string[] = []
   const { leaf, issuing } = path
   for (const [i, certificate] of [leaf, ...issuing, path.anchorCertificate].entries()) {
@@ -183,7 +195,7 @@ function judge(path: Path, policy: ChainPolicy, at: number): ChainResult | Refus
   const unfit = usageOf(leaf, [...issuing, path.anchorCertificate], policy)
   return {
     leafKey: leaf.key, leafKeyType: leaf.keyType, deviceKeyId: path.deviceKeyId, deviceId: path.deviceId, issuer: path.issuer,
-    anchor: path.anchor, fleet: path.anchor.fleet, flags,
+    anchor, fleet: anchor.fleet, flags,
     ...(tcbSvn !== undefined && { tcbSvn }), ...(ueid && { ueid }), ...(unfit && { unfit }),
   }
 }
@@ -250,23 +262,21 @@ const certificatesIn = ({ leaf, issuing }: Path): Uint8Array[] => [leaf.der, ...
 const isChain = (path: Path, chain: Uint8Array[]): boolean => chain.length === 1 + path.issuing.length && certificatesIn(path).every((der, i) => same(der, chain[i]!))
 
 type TrustedAnchor = { anchor: Anchor; certificate: Certificate }
-type Trust = { anchors: ReadonlySet<Anchor>; bySubject: ReadonlyMap<string, TrustedAnchor[]> }
-const trusts = new WeakMap<readonly Anchor[], Trust>()
+const trustId = ({ anchor, certificate }: TrustedAnchor): string => [certificate.sha256, anchor.fleet, anchor.scope].join(' ')
+type Trust = { byId: ReadonlyMap<string, Anchor>; bySubject: ReadonlyMap<string, TrustedAnchor[]> }
 
-/** Reads each list of anchors once; an anchor that lintAnchor would refuse is none. */
-function trustIn(anchors: readonly Anchor[], allowRsa: boolean): Trust {
-  const known = trusts.get(anchors)
-  if (known) return known
+/** An anchor that lintAnchor would refuse is none. */
+function readTrust(anchors: readonly Anchor[], allowRsa: boolean): Trust {
+  const byId = new Map<string, Anchor>()
   const bySubject = new Map<string, TrustedAnchor[]>()
   for (const anchor of anchors) {
     const certificate = readAnchor(anchor.der, allowRsa)
     if (isRefusal(certificate)) continue
+    byId.set(trustId({ anchor, certificate }), anchor)
     const key = nameKey(certificate.subject)
     bySubject.set(key, [...(bySubject.get(key) ?? []), { anchor, certificate }])
   }
-  const trust = { anchors: new Set(anchors), bySubject }
-  trusts.set(anchors, trust)
-  return trust
+  return { byId, bySubject }
 }
 
 /** A CA that may issue; if it names itself as its issuer, it has to be that. */

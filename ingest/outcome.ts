@@ -57,7 +57,6 @@ export const OUTCOMES = {
   'digest-mismatch': { status: 400, title: 'The dump has another SHA-256 than the manifest signs' },
 
   // Who signed it. One body for all of these.
-  'authentication-missing': { status: 401, title: 'Neither a manifest nor another proof of identity was sent' },
   'project-key-disabled': { status: 401, title: 'Unsigned uploads are switched off, or the project key is wrong' },
   'alg-not-allowed': { status: 401, title: 'The signature algorithm is not allowed' },
   'alg-key-mismatch': { status: 401, title: 'The signature algorithm does not belong to the key of the certificate' },
@@ -85,8 +84,6 @@ export const OUTCOMES = {
   // Replay, quotas and the log.
   'counter-reuse': { status: 409, title: 'This boot count and sequence number were used for another dump' },
   'quota-device': { status: 429, title: 'The device has used up its quota' },
-  'quota-issuer': { status: 429, title: 'The issuer has used up its quota' },
-  'quota-fleet': { status: 429, title: 'The fleet has used up its quota' },
   'quota-source': { status: 429, title: 'Too many requests from this network' },
   'log-unavailable': { status: 503, title: 'The report cannot be made durable now: send it again later' },
   'registry-unknown': { status: 503, title: 'Fleets and devices are not known here yet: send it again later' },

@@ -197,6 +197,17 @@ describe('time and cache', () => {
     expect(chains.verify([first], anchors, () => DEFAULT_CHAIN_POLICY, NOW)).toMatchObject({ slug: 'anchor-unknown' })
   })
 
+  test('a remembered chain follows its anchor: into another fleet, to another key protection, and away', () => {
+    const chains = createChainVerifier({ cacheSize: 10 })
+    const [chain, certificate] = [[leaf(), ca()], root()]
+    const under = (...anchors: Anchor[]): unknown => chains.verify(chain, anchors, () => DEFAULT_CHAIN_POLICY, NOW)
+    expect(under(anchorFrom(certificate))).toMatchObject({ fleet: 'f', anchor: { keyProtection: 'unknown' } })
+    expect(under(anchorFrom(certificate, { keyProtection: 'hardware' }))).toMatchObject({ fleet: 'f', anchor: { keyProtection: 'hardware' } })
+    expect(under(anchorFrom(certificate, { fleet: 'g' }))).toMatchObject({ fleet: 'g' })
+    expect(under(anchorFrom(certificate, { scope: 'acme' }))).toMatchObject({ deviceId: 'acme/TH-000123' })
+    expect(under()).toMatchObject({ slug: 'anchor-unknown' })
+  })
+
   test('chains that failed are not remembered', () => {
     const chains = createChainVerifier({ cacheSize: 1 })
     const anchors = [anchorFrom(root())]
