@@ -9,6 +9,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { ClickHouse } from '../infra/clickhouse/client.ts'
 import type { Clock } from '../infra/service/clock.ts'
+import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import type { SymbolStore } from '../symbolicate/symbols/store.ts'
@@ -42,8 +43,8 @@ export interface DashboardDeps {
   clock: Clock
   logger: Logger
   metrics: Metrics
-  /** Told after an event that ingest's registry reads, so that it need not wait for its next poll. */
-  onRegistryChange?: () => void
+  /** Told after an event that ingest's registry reads, so that it need not wait for its next poll; the answer waits for it. */
+  onRegistryChange?: () => unknown
   /** Told the debug id of symbols that have arrived. */
   reprocess?: (debugId: string) => unknown
 }
@@ -56,7 +57,7 @@ export interface Dashboard {
 const BODY_LIMIT = 64 * 1024
 const NOT_BUILT = 'The web pages are not built. Run: npm run build\nThe API works without them; its description is at /docs.\n'
 
-export function createDashboard({ settings, clickhouse, blobs, symbols, clock, logger, metrics, onRegistryChange = () => {}, reprocess }: DashboardDeps): Dashboard {
+export function createDashboard({ settings, clickhouse, blobs, symbols, clock, logger, metrics, onRegistryChange, reprocess }: DashboardDeps): Dashboard {
   const counted = registerDashboardMetrics(metrics)
   const app = Fastify({
     bodyLimit: BODY_LIMIT,
@@ -64,7 +65,7 @@ export function createDashboard({ settings, clickhouse, blobs, symbols, clock, l
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 1024 },
   }).withTypeProvider<ZodTypeProvider>()
-  const deps: ApiDeps = { settings, clickhouse, blobs, symbols, clock, logger, events: createEventLog({ clickhouse, clock }), onRegistryChange, reprocess }
+  const deps: ApiDeps = { settings, clickhouse, blobs, symbols, clock, logger, events: createEventLog({ clickhouse, clock }), onRegistryChange: tellRegistry, reprocess }
   let stream: Stream | null = null
 
   return {
@@ -79,6 +80,15 @@ export function createDashboard({ settings, clickhouse, blobs, symbols, clock, l
       stream?.stop()
       await app.close()
     },
+  }
+
+  /** The decision is durable, whatever becomes of this: the registry reads it with its next poll. */
+  async function tellRegistry(): Promise<void> {
+    try {
+      await onRegistryChange?.()
+    } catch (error) {
+      logger.warn({ stage: 'api', error: messageOf(error) }, 'the registry will read a decision later')
+    }
   }
 
   async function build(api: Api): Promise<Stream> {

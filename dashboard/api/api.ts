@@ -23,8 +23,8 @@ export interface ApiDeps {
   events: EventLog
   clock: Clock
   logger: Logger
-  /** Told after an event that ingest's registry reads. */
-  onRegistryChange: () => void
+  /** Told after an event that ingest's registry reads; resolves when whoever was told has read it, and never rejects. */
+  onRegistryChange: () => Promise<void>
   /** Told after symbols have arrived; absent where no worker runs beside this dashboard. */
   reprocess: ((debugId: string) => unknown) | undefined
 }

@@ -56,7 +56,7 @@ export function decisionRoutes(api: Api, deps: ApiDeps): void {
     schema: { summary: 'Disable, revoke or allow a device; ingest acts on it within seconds', tags, params: deviceParams, querystring: scopeQuerySchema, body: deviceStatusBodySchema, response },
   }, async ({ params: { id }, query, body }) => {
     const event = await say({ fleet: fleetOf(deps, query.fleet), kind: 'device.status', subject: `device:${id}`, body })
-    deps.onRegistryChange()
+    await deps.onRegistryChange()
     return event
   })
 

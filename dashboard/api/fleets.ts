@@ -24,7 +24,7 @@ export function fleetRoutes(api: Api, deps: ApiDeps): void {
   }, async ({ params: { fleet }, body }) => {
     const { settingsBody } = await readFleet(clickhouse, fleet)
     await events.append({ fleet, actor: ACTOR, kind: 'fleet.settings', subject: 'fleet', body: { ...settingsBody, ...body } })
-    deps.onRegistryChange()
+    await deps.onRegistryChange()
     return fleetNow(fleet)
   })
 
@@ -35,7 +35,7 @@ export function fleetRoutes(api: Api, deps: ApiDeps): void {
     if (isRefusal(linted)) throw new Refused('anchor-refused', linted.detail)
     const { sha256 } = linted.anchor
     const event = await events.append({ fleet, actor: ACTOR, kind: 'fleet.anchor-added', subject: `anchor:${sha256}`, body: { pem, key_protection, sha256 } })
-    deps.onRegistryChange()
+    await deps.onRegistryChange()
     return described({ pem, key_protection, sha256, added_at: event.at, actor: event.actor })
   })
 
@@ -47,7 +47,7 @@ export function fleetRoutes(api: Api, deps: ApiDeps): void {
     const { anchors } = await readFleet(clickhouse, fleet)
     if (!anchors.some((anchor) => anchor.sha256 === sha256)) throw new Refused('not-found', `fleet ${fleet} has no anchor ${sha256}`)
     const event = await sayEvent(deps, { fleet, kind: 'fleet.anchor-removed', subject: `anchor:${sha256}`, body: { ...body, sha256 } })
-    deps.onRegistryChange()
+    await deps.onRegistryChange()
     return event
   })
 

@@ -40,9 +40,10 @@ const MAX_BACKOFF_MS = 5_000
 /** What the engine says on standard error when the directory's lock is taken; its exception says only that it failed. */
 const DIRECTORY_LOCKED = /^Code: 76\. .*Cannot lock file/
 
-export async function startEmbeddedClickHouse({ directory, logger, memoryLimitBytes = 512 * 1024 * 1024 }: {
+export async function startEmbeddedClickHouse({ directory, logger, memoryLimitBytes = 768 * 1024 * 1024 }: {
   directory: string
   logger: Logger
+  /** For everything that the engine holds at once; one statement may have a third of it. */
   memoryLimitBytes?: number
 }): Promise<EmbeddedClickHouse> {
   await mkdir(directory, { recursive: true })
@@ -100,8 +101,7 @@ interface Engine { child: ChildProcess; port: number; exited: Promise<string> }
 
 async function launchEngine(start: Extract<ToEngine, { kind: 'start' }>, logger: Logger): Promise<Engine> {
   const child = fork(ENGINE, [], {
-    // Nothing of the parent's environment; the limit is read by engine.xml. Four readers, a writer and file work share the pool.
-    env: { TZ: 'UTC', UV_THREADPOOL_SIZE: '8', OVERRUN_ENGINE_MEMORY: String(start.memoryLimitBytes) },
+    env: engineEnvironment(start.memoryLimitBytes),
     execArgv: ['--max-old-space-size=192', '--disable-warning=ExperimentalWarning'],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     serialization: 'json',
@@ -130,6 +130,15 @@ async function launchEngine(start: Extract<ToEngine, { kind: 'start' }>, logger:
     ? new BrokenWorld('clickhouse-directory-in-use', `embedded ClickHouse: ${start.directory} is used by another process; end it or choose another directory`, { retryable: false, cause: answer.message })
     : new BrokenWorld('clickhouse-not-started', `embedded ClickHouse did not start on ${start.directory}: ${answer.message}`, { retryable: true, cause: answer.message })
 }
+
+/** Nothing of the parent's. Both allocators (the engine's and Node's) give memory back soon rather than keep it. */
+const engineEnvironment = (memoryLimitBytes: number): NodeJS.ProcessEnv => ({
+  TZ: 'UTC',
+  OVERRUN_ENGINE_MEMORY: String(memoryLimitBytes),
+  UV_THREADPOOL_SIZE: '8',
+  MALLOC_CONF: 'dirty_decay_ms:500,muzzy_decay_ms:0,narenas:4',
+  MALLOC_ARENA_MAX: '2',
+})
 
 async function endEngine(engine: Engine): Promise<void> {
   const stop: ToEngine = { kind: 'stop' }

@@ -2,7 +2,7 @@
 ALTER TABLE crashes ADD COLUMN IF NOT EXISTS manifest_pack String DEFAULT pack AFTER dump_length;
 
 -- What reprocessing must see again: the state of the debug port speaks against an attack.
-ALTER TABLE crashes ADD COLUMN dbgstat Nullable(UInt8) AFTER fingerprint;
+ALTER TABLE crashes ADD COLUMN IF NOT EXISTS dbgstat Nullable(UInt8) AFTER fingerprint;
 
 -- Which reports a device's key has counted with: the same counters with two ids is a cloned key or a rolled-back flash.
 -- The worker asks by primary key; the lowest offset of the log is the first, whoever was written first.
