@@ -81,6 +81,7 @@ export interface RegistryOptions {
 export function createRegistry({ snapshotFile, load, clock, logger, intervalMs }: RegistryOptions): Registry {
   let view = viewOf({ v: 1, fleets: {} }, logger)
   let text = ''
+  let onDisk = ''
   let known = false
   let readAt: number | null = null
   let timer: NodeJS.Timeout | undefined
@@ -100,8 +101,10 @@ export function createRegistry({ snapshotFile, load, clock, logger, intervalMs }
     })
     if (json === null) return
     const snapshot = snapshotSchema.safeParse(parseJson(json))
-    if (snapshot.success) use(snapshot.data, JSON.stringify(snapshot.data))
-    else {
+    if (snapshot.success) {
+      onDisk = JSON.stringify(snapshot.data)
+      use(snapshot.data, onDisk)
+    } else {
       const reason = snapshot.error.issues[0]?.message
       logger.error({ slug: 'registry-snapshot-invalid', file: snapshotFile, reason }, 'snapshot on disk ignored')
     }
@@ -111,9 +114,11 @@ export function createRegistry({ snapshotFile, load, clock, logger, intervalMs }
     if (!load) return readDisk()
     const snapshot = snapshotSchema.parse(await load())
     const json = JSON.stringify(snapshot)
-    if (json !== text || !known) await writeDurably(snapshotFile, json)
+    // In effect first: a full disk must not keep a revoked device in.
     use(snapshot, json)
     readAt = clock.now()
+    if (json !== onDisk) await writeDurably(snapshotFile, json)
+    onDisk = json
   }
 
   /** One read at a time; a refresh() that comes while one runs wants what is newer, so it reads again. */

@@ -122,6 +122,15 @@ test('a damaged snapshot on disk is ignored and replaced by the next good read',
   await registry.stop()
 })
 
+test('a snapshot that cannot be written is in effect all the same', async () => {
+  const file = join(directory, 'a file')
+  await writeFile(file, '')
+  const load = async () => snapshotOf([added(), row('device:t-1', 'device.status', { status: 'revoked' })], logger)
+  const registry = createRegistry({ snapshotFile: join(file, 'registry.json'), load, clock, logger, intervalMs: 60_000 })
+  await expect(registry.refresh()).rejects.toThrow('a file')
+  expect(registry.deviceStatus('thermostats', 't-1')).toBe('revoked')
+})
+
 test('refresh takes effect at once and equal snapshots keep the same array of anchors', async () => {
   let rows: unknown[] = [added()]
   const registry = registryOn(async (): Promise<RegistrySnapshot> => snapshotOf(rows, logger))
