@@ -96,11 +96,12 @@ function readDump(state: State): Dump {
   const breakpad = attempt(state, 'breakpad', readBreakpad)
   const crashingThread = findThread(threads, crash ? crash.threadId : (breakpad?.requester ?? null))
   if (crash?.registers && crashingThread !== null) threads[crashingThread]!.registers = crash.registers
+  const exception = crash && sharpen(crash.exception, crashingThread === null ? null : threads[crashingThread]!.registers)
   const regions = attempt(state, 'maps', ({ file: inner }, { rva, size }) => linuxMaps(inner.slice(rva, size, 'maps'))) ?? attempt(state, 'memoryInfo', readMemoryInfo) ?? []
   return {
     format: 'minidump',
     ...system,
-    exception: crash?.exception ?? null,
+    exception,
     crashingThread,
     // Breakpad's own thread that wrote the dump is not part of the story.
     threads: breakpad?.writer == null ? threads : threads.map((thread) => (thread.id === breakpad.writer && thread.id !== crash?.threadId ? { ...thread, registers: null } : thread)),
@@ -302,6 +303,13 @@ function readException(state: State, { rva }: Location, os: Os, cpu: Cpu): { thr
   const registers = contextAt(state, contextRva, contextSize, cpu, 'exception')
   const reason = crashReason({ code, flags, address, parameters }, os, cpu)
   return { threadId, registers, exception: { code, ...reason } }
+}
+
+/** POSIX signals don't say read or write; but a fault at the program counter itself was the fetch of an instruction. */
+function sharpen(exception: Exception, registers: Map<string, bigint> | null): Exception {
+  const pc = registers?.get('rip') ?? registers?.get('eip') ?? registers?.get('pc')
+  const fetch = exception.access === 'unknown' && exception.address !== null && exception.address === pc && /^(?:SIGSEGV|SIGBUS|EXC_BAD_ACCESS)\b/.test(exception.type)
+  return fetch ? { ...exception, access: 'execute' } : exception
 }
 
 /** Size u32, flags u32 (bit 0: the process id counts), process id u32. */

@@ -1,14 +1,14 @@
 /**
- * Where a thread begins: behind these there is no caller. The peers go on scanning past `_start` and list frames from
- * argv, environment and stale memory. Names are as symbol files have them, without the platform's leading underscore twice.
+ * Where a thread begins: behind these there is no caller. The peers go on past `_start` and list frames from argv,
+ * environment and stale memory. A name alone doesn't end a walk (see unwind.ts), it only ends guessing.
  */
 const ENTRIES: ReadonlySet<string> = new Set([
   // ELF programs, and dynamic loaders.
   '_start', '_dl_start_user', '__start',
   // Threads: glibc, musl, bionic.
   'clone', 'clone3', '__clone', '__clone3', '__clone_internal', 'thread_start', '__bionic_clone',
-  // macOS and iOS.
-  'start', 'thread_start', '_pthread_start',
+  // macOS and iOS; their threads begin in thread_start too.
+  'start',
   // Windows.
   'RtlUserThreadStart', '_RtlUserThreadStart', '__RtlUserThreadStart',
 ])

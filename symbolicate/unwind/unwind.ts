@@ -107,9 +107,9 @@ class Walk {
     for (;;) {
       const symbol = await this.push(cursor, trust)
       if (--this.shared.left.walked <= 0) return 'budget'
-      if (symbol && !symbol.approximate && isEntry(symbol.function)) return 'entry'
-      const caller = await this.caller(cursor)
-      if (caller === null) return this.shared.left.candidates <= 0 ? 'budget' : 'no-caller'
+      const atEntry = symbol !== null && !symbol.approximate && isEntry(symbol.function)
+      const caller = await this.caller(cursor, atEntry)
+      if (caller === null) return this.shared.left.candidates <= 0 ? 'budget' : atEntry ? 'entry' : 'no-caller'
       cursor = { registers: caller.registers, isContext: false }
       trust = caller.trust
     }
@@ -123,9 +123,11 @@ class Walk {
     return symbol
   }
 
-  private async caller(callee: Cursor): Promise<Caller | null> {
-    const found = (await this.byEntryRule(callee)) ?? (await this.byCfi(callee)) ?? (await this.byLink(callee)) ?? this.byFramePointer(callee) ?? (await this.byScan(callee))
-    return found && this.goesOn(callee, found.registers) ? found : null
+  private async caller(callee: Cursor, atEntry: boolean): Promise<Caller | null> {
+    const found = (await this.byEntryRule(callee)) ?? (await this.byCfi(callee)) ?? (await this.byLink(callee)) ?? this.byFramePointer(callee) ?? (atEntry ? null : await this.byScan(callee))
+    if (found === null || !this.goesOn(callee, found.registers)) return null
+    // A program may have a function of its own called `start`: then its caller is found without guessing, and in code.
+    return atEntry && !(await this.isReturnAddress(found.registers[this.arch.ip]!)) ? null : found
   }
 
   /** Stacks grow down: a caller's stack pointer is higher. Only a leaf that keeps its return address in a register may leave it. */

@@ -114,22 +114,22 @@ function compare(dump: string, ours: NativeAnalysis, thread: number, theirs: Pee
     }
     counted.agreed++
     const listed = DIFFERENCES.find((entry) => entry.dump === dump && entry.frame === index && entry.kind !== 'inserted' && entry.what === nameOf(theirs[index]))
-    if (describe_(frames[mine]) === describe_(theirs[index])) {
+    if (lineOf(frames[mine]) === lineOf(theirs[index])) {
       counted.equal++
     } else if (listed?.kind === 'left-out') {
       used.add(listed)
       counted.explained++
       mine--
-    } else if (listed?.kind === 'trust' && describe_(frames[mine], false) === describe_(theirs[index], false)) {
+    } else if (listed?.kind === 'trust' && lineOf(frames[mine], false) === lineOf(theirs[index], false)) {
       used.add(listed)
       counted.explained++
     } else {
-      unexplained.push(`frame ${index}: ours ${describe_(frames[mine])}, theirs ${describe_(theirs[index])}`)
+      unexplained.push(`frame ${index}: ours ${lineOf(frames[mine])}, theirs ${lineOf(theirs[index])}`)
       break
     }
     mine++
   }
-  if (unexplained.length === 0 && agreed === theirs.length && mine < frames.length && !EXTRA.has(dump)) unexplained.push(`ours goes on with ${describe_(frames[mine])}`)
+  if (unexplained.length === 0 && agreed === theirs.length && mine < frames.length && !EXTRA.has(dump)) unexplained.push(`ours goes on with ${lineOf(frames[mine])}`)
   return { ...counted, unexplained }
 }
 
@@ -141,7 +141,7 @@ function allThreads(ours: NativeAnalysis, peer: Peer): Count {
   peer.threads.forEach((thread, index) => {
     const frames = ours.report.threads[index]!.frames
     const upTo = ours.stacks[index]!.end === 'entry' ? Math.min(frames.length, thread.frames.length) : thread.frames.length
-    for (let at = 0; at < upTo; at++) if (describe_(frames[at]) === describe_(thread.frames[at])) count.equal++
+    for (let at = 0; at < upTo; at++) if (lineOf(frames[at]) === lineOf(thread.frames[at])) count.equal++
     count.agreed += upTo
   })
   return count
@@ -157,7 +157,7 @@ function agreedDepth(theirs: PeerFrame[], machine: string, thread: number): numb
   return theirs.length
 }
 
-function describe_(frame: PeerFrame | undefined, withTrust = true): string {
+function lineOf(frame: PeerFrame | undefined, withTrust = true): string {
   if (!frame) return '(none)'
   const inlines = (frame.inlines ?? []).map((inline) => `${inline.function} ${inline.file}:${inline.line}`)
   return [withTrust ? frame.trust : '', frame.module, frame.module_offset, frame.offset, frame.function, frame.function_offset, `${frame.file}:${frame.line}`, ...inlines, frame.missing_symbols].join(' | ')

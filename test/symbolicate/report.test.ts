@@ -29,7 +29,7 @@ test('a real crash, from bytes to report', async () => {
   expect(status).toBe('ok')
   expect(report).toMatchObject({
     status: 'OK', format: 'minidump', system_info: { os: 'linux', cpu_arch: 'amd64' },
-    crash_info: { type: 'SIGSEGV / SEGV_MAPERR', address: '0x0000000041414141', crashing_thread: 2, assertion: null, access: 'unknown' },
+    crash_info: { type: 'SIGSEGV / SEGV_MAPERR', address: '0x0000000041414141', crashing_thread: 2, assertion: null, access: 'execute' },
   })
   const frames = report.crashing_thread!.frames
   expect(frames.map((frame) => [frame.frame, frame.trust, frame.module, frame.function, frame.line, frame.approximate])).toEqual([

@@ -47,6 +47,13 @@ test('the exception brings the registers of the crash, not of the handler', () =
   expect(dump.threads[0]!.registers!.get('rip')).toBe(0xdeadn)
 })
 
+test('a fault at the program counter itself is the fetch of an instruction', () => {
+  const access = (exception: Drawn['exception']): string => parsed({ ...SMALL, exception }).exception!.access
+  expect(access({ thread: 7, code: 11, flags: 1, address: 0x4141n, registers: { rip: 0x4141n } })).toBe('execute')
+  expect(access({ thread: 7, code: 11, flags: 1, address: 0x4142n, registers: { rip: 0x4141n } })).toBe('unknown')
+  expect(access({ thread: 7, code: 4, flags: 1, address: 0x4141n, registers: { rip: 0x4141n } })).toBe('unknown')
+})
+
 test('annotations of the process stay when a module repeats their names', () => {
   const dump = parsed({ ...SMALL, annotations: { channel: 'stable', note: 'a' }, moduleAnnotations: { note: 'b', 'fw.slot': 'B' } })
   expect(dump.annotations).toEqual({ channel: 'stable', note: 'a', 'fw.slot': 'B' })

@@ -67,6 +67,15 @@ test('nothing is invented behind the entry of the program', async () => {
   expect(stack.end).toBe('entry')
 })
 
+test('a function of the program\'s own that is called like an entry keeps its caller', async () => {
+  const rules = 'STACK CFI INIT 1000 300 .cfa: $rsp 8 + .ra: .cfa -8 + ^\n'
+  const stack = await walk({ symbols: `${FUNCTIONS.replace('parse', 'start')}${rules}`, registers: { rip: IN_CRASH, rsp: STACK }, words: [IN_PARSE, IN_SERVE, 0x77] })
+  expect(named(stack)).toEqual(['context crash', 'cfi start', 'cfi serve'])
+  const invented = await walk({ symbols: `${FUNCTIONS}${rules}STACK CFI INIT 1300 100 .cfa: $rsp 8 + .ra: .cfa -8 + ^\n`, registers: { rip: IN_CRASH, rsp: STACK }, words: [IN_START, 0x7ffe0008, IN_PARSE] })
+  expect(named(invented)).toEqual(['context crash', 'cfi _start'])
+  expect(invented.end).toBe('entry')
+})
+
 test('a call to a wild address keeps the function that made it, frame pointer or not', async () => {
   const stack = await walk({
     symbols: FUNCTIONS, registers: { rip: 0x4141414141414141n, rsp: STACK, rbp: STACK + 0x10n },
