@@ -29,7 +29,7 @@ test.each([
   ['crashpad-x64/sensord.null-read', 1, '80d326c7208cf937', '1 | null-dereference(near-null) | read_reg | run | worker'],
   ['crashpad-x64/sensord.null-write', 1, '54d8fdbbc1498b65', '1 | null-dereference(near-null) | run | worker'],
   ['crashpad-x64/sensord.stack-smash', 3, 'bc7c63143936f187', '1 | stack-guard | parse_mqtt'],
-  ['breakpad-x64/bpdaemon.heap', 3, 'c743df824e2ea7ed', '1 | heap-corruption | libstdc++.so.6/9FE39E28078C4FBD+0xa958b'],
+  ['breakpad-x64/bpdaemon.heap', 3, '179d30457b7b7d4b', '1 | heap-corruption | in bpdaemon'],
 ])('%s: E%i, bucket %s', async (file, level, bucket, text) => {
   const { evidence, signature, status } = await analyse(
     { bytes: readFileSync(join(corpus, `${file}.dmp`)), contentType: 'application/x-minidump', claims: {}, annotations: {} }, { symbols, maps: { find: async () => null } },
