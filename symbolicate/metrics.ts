@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram } from 'prom-client'
+import type { LogStats } from '../infra/log/log.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import type { AnalysisStatus } from './contract.ts'
 import type { DeadLetterSlug, Result } from './outcome.ts'
@@ -38,6 +39,22 @@ export function createWorkerMetrics(registry: Metrics) {
   }
 }
 export type WorkerMetrics = ReturnType<typeof createWorkerMetrics>
+
+/** How far the worker is behind; asked of the log when somebody looks. */
+export function createQueueMetrics(registry: Metrics, topic: string, stats: () => Promise<LogStats>): void {
+  const registers = [registry]
+  const oldest = new Gauge({ registers, name: 'overrun_queue_oldest_seconds', labelNames: ['topic'], help: 'Age of the oldest message that the worker has not confirmed. Rising steadily: it will meet the retention of the log.' })
+  new Gauge({
+    registers, name: 'overrun_queue_lag_messages', labelNames: ['topic'], help: 'Messages that the worker has not confirmed. Rising: crashes arrive faster than they are analysed, or ClickHouse is away.',
+    async collect() {
+      // A log that can't say keeps its last figures; that it is away shows in its own metrics and in /readyz.
+      const now = await stats().catch(() => null)
+      if (now === null) return
+      this.set({ topic }, now.lag)
+      oldest.set({ topic }, now.oldestAgeMs / 1000)
+    },
+  })
+}
 
 /** The symbol store's; apart, because the dashboard has a store and no worker. */
 export function createSymbolMetrics(registry: Metrics) {

@@ -12,7 +12,7 @@ import type { Analysis, Archive } from './contract.ts'
 import { bury, type DeadLetter } from './dead-letter.ts'
 import { createInflight, type Inflight } from './inflight.ts'
 import { createInserter } from './insert.ts'
-import { createWorkerMetrics } from './metrics.ts'
+import { createQueueMetrics, createWorkerMetrics } from './metrics.ts'
 import { createProcessor, type SymbolFiles } from './process.ts'
 import { counterKey, usedCounters, type Counter } from './queries/counters.ts'
 import { nextOffset } from './queries/position.ts'
@@ -63,6 +63,7 @@ interface Analysed extends Item { archive: Archive; analysis: Analysis }
 
 export function createWorker({ settings, log, blobs, symbols, clickhouse, clock, logger, metrics: registry }: WorkerDeps): Worker {
   const metrics = createWorkerMetrics(registry)
+  createQueueMetrics(registry, TOPIC_ACCEPTED, () => log.stats(TOPIC_ACCEPTED, settings.group))
   const { children: size, timeMs, patienceMs, memoryBytes, answerBytes } = settings.sandbox
   const pool = createPool({ size, timeMs, patienceMs, memoryBytes, answerBytes, idleMs: null, cacheDirectory: symbols.cacheDirectory, logger, onKill: metrics.kill })
   const inserter = createInserter({ clickhouse, logger, metrics, retryMs: settings.retryMs, retryMaxMs: settings.retryMaxMs })

@@ -180,7 +180,7 @@ interface Pipeline {
   url: string
   clickhouse: ClickHouseAddress
   readonly dead: boolean
-  gone: Promise<void>
+  gone: Promise<string>
   /** Null when it died before it said that it had the message: then the log may or may not hold it. */
   append(message: Uint8Array): Promise<number | null>
   kill(): Promise<void>
@@ -191,13 +191,14 @@ async function startPipeline(directory: string, killAt: string): Promise<Pipelin
   const child: ChildProcess = spawn(process.execPath, [join(import.meta.dirname, 'pipeline.ts'), directory, killAt], { stdio: ['pipe', 'pipe', 'inherit'], detached: true })
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]()
   let dead = false
-  const gone = new Promise<void>((resolve) => child.once('close', () => {
+  const gone = new Promise<string>((resolve) => child.once('close', (code, signal) => {
     dead = true
-    resolve()
+    resolve(signal ?? `exit code ${code}`)
   }))
   child.stdin?.on('error', () => {})
   const first = await lines.next()
   if (first.done) {
+    expect(await gone, 'how it died while it started').toBe('SIGKILL')
     try { process.kill(-(child.pid as number), 'SIGKILL') } catch { /* Its engine went with it. */ }
     return null
   }

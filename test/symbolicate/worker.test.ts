@@ -124,6 +124,17 @@ test('hostile text can\'t keep a batch from being written', async () => {
   expect(await rowOf(crash.id)).toMatchObject({ process: '\ufffd lone', compartment: '\'; DROP TABLE crashes --' })
 })
 
+test('the metrics say what became of every message, each with a help text', async () => {
+  const text = await world.metrics()
+  expect(text).toMatch(/overrun_worker_events_total\{result="written"\} [1-9]/)
+  expect(text).toMatch(/overrun_worker_events_total\{result="duplicate"\} 2\n/)
+  expect(text).toMatch(/overrun_dlq_messages_total\{reason="message-undecodable"\} 1\n/)
+  expect(text).toMatch(/overrun_queue_lag_messages\{topic="crashes.accepted"\} 0\n/)
+  const named = [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name)
+  const helped = [...text.matchAll(/^# HELP (\S+) .*[Rr]ising|^# HELP (\S+) .*(?:Flat|rise|limit)/gm)].map(([, a, b]) => a ?? b)
+  expect(named.filter((name) => !helped.includes(name))).toEqual([])
+})
+
 test('while the engine is away nothing is lost and nothing is written twice', async () => {
   const before = accepted(ASAN)
   await world.send(before)
