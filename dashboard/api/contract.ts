@@ -36,6 +36,7 @@ export const PROBLEMS = {
   'media-type': { status: 415, title: 'The content type is not accepted here', hint: 'Send JSON, or application/octet-stream for symbols.' },
   'bytes-missing': { status: 410, title: 'The original bytes are no longer kept', hint: 'Retention has removed them.' },
   'unavailable': { status: 503, title: 'ClickHouse does not answer', hint: 'Nothing is lost: try again in a few seconds.' },
+  'too-many-pages': { status: 503, title: 'Too many pages are open', hint: 'This page asks every 30 s instead.' },
   'internal': { status: 500, title: 'Something broke on our side', hint: 'Look for the request id in the log.' },
 } as const satisfies Record<string, { status: number; title: string; hint: string }>
 export type ProblemSlug = keyof typeof PROBLEMS
@@ -359,6 +360,8 @@ export const crashDetailSchema = crashSummarySchema.extend({
   peer: z.string(),
   listener_port: claimed,
   fingerprint: z.string(),
+  /** State of the debug port, as the device claims it (EAT dbgstat). */
+  dbgstat: claimed,
   annotations: z.record(z.string(), z.string()),
   content_type: z.string(),
   encoding: z.string(),

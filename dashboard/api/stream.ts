@@ -24,7 +24,7 @@ export function streamRoutes(api: Api, deps: ApiDeps, onClients: (count: number)
   let polling: AbortController | null = null
 
   api.get('/api/v1/stream', { schema: { summary: 'Hints of changes, as server-sent events', tags: ['stream'], produces: ['text/event-stream'] } }, (request, reply) => {
-    if (clients.size >= deps.settings.streams) throw new Refused('unavailable', 'too many pages are open; this one asks every 30 s instead')
+    if (clients.size >= deps.settings.streams) throw new Refused('too-many-pages', `${clients.size} pages are told of changes already`)
     reply.hijack()
     const { raw } = reply
     raw.writeHead(200, { ...definedHeaders(reply.getHeaders()), 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })

@@ -7,7 +7,7 @@ import { CRASH_COLUMNS, crashRow } from './crash-columns.ts'
 const note = z.object({ slug: z.string(), text: z.string() })
 const QUESTION = {
   sql: `
-SELECT ${CRASH_COLUMNS}, fleet, written_at, topic, partition, offset, anchor, build_id, svn, last_input_age_ms, peer, listener_port, fingerprint, annotations,
+SELECT ${CRASH_COLUMNS}, fleet, written_at, topic, partition, offset, anchor, build_id, svn, last_input_age_ms, peer, listener_port, fingerprint, dbgstat, annotations,
        content_type, encoding, digest, size, pack, dump_offset, dump_length, manifest_pack, manifest_offset, manifest_length, status_reason, format, os, cpu, cwe,
        evidence_for, evidence_against, sp, pattern, pc_outside_modules, ruleset, signature, signature_frames, signature_notes, missing_symbols, report
 FROM crashes FINAL
@@ -16,7 +16,7 @@ ORDER BY event_time
 LIMIT 1`,
   row: crashRow.extend({
     fleet: z.string(), written_at: time, topic: z.string(), partition: number, offset: number, anchor: z.string(), build_id: z.string(), svn: optionalNumber,
-    last_input_age_ms: optionalNumber, peer: z.string(), listener_port: optionalNumber, fingerprint: z.string(), annotations: z.record(z.string(), z.string()),
+    last_input_age_ms: optionalNumber, peer: z.string(), listener_port: optionalNumber, fingerprint: z.string(), dbgstat: optionalNumber, annotations: z.record(z.string(), z.string()),
     content_type: z.string(), encoding: z.string(), digest: z.string(), size: number, pack: z.string(), dump_offset: number, dump_length: number,
     manifest_pack: z.string(), manifest_offset: number, manifest_length: number, status_reason: z.string(), format: z.string(), os: z.string(), cpu: z.string(),
     cwe: z.array(number), evidence_for: z.array(note), evidence_against: z.array(note), sp: address, pattern: z.string(), pc_outside_modules: flag, ruleset: number,
