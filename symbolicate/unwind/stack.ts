@@ -1,14 +1,14 @@
 /**
  * A thread's stack memory for the unwinder. Single words by bigint address; scanning by number, because a scan looks at
- * hundreds of words per frame and a bigint costs ten times a number. An address that doesn't fit 2^53 is in no module and
- * on no stack, so scanning passes over it.
+ * hundreds of words per frame and a bigint costs ten times a number. A word of 2^53 and more loses its
+ * lowest bits that way, but no module and no stack is there.
  */
 import type { Dump, DumpThread } from '../formats/dump.ts'
 
 export interface StackWindow {
   /** The pointer-sized word at `address`: from the stack, or from any other memory in the dump. */
   word(address: bigint): bigint | null
-  /** Those of the `count` words from `address` on that are wanted; words of 2^53 and more never are. */
+  /** Those of the `count` words from `address` on that are wanted. */
   words(address: bigint, count: number, wanted: (word: number) => boolean): { value: number; slot: bigint }[]
 }
 
@@ -34,10 +34,7 @@ export function openStack(dump: Dump, thread: DumpThread, sp: bigint, width: 4 |
     for (let index = 0; index < count; index++) {
       const at = from + index * width
       if (at < 0 || at + width > view.byteLength) break
-      const high = width === 8 ? view.getUint32(at + 4, true) : 0
-      // 2^21 * 2^32 = 2^53
-      if (high >= 0x20_0000) continue
-      const value = high * 0x1_0000_0000 + view.getUint32(at, true)
+      const value = view.getUint32(at, true) + (width === 8 ? view.getUint32(at + 4, true) * 0x1_0000_0000 : 0)
       if (wanted(value)) found.push({ value, slot: address + BigInt(index * width) })
     }
     return found

@@ -128,6 +128,13 @@ test('a dump cut off anywhere is partial or refused as truncated', () => {
   }
 })
 
+test('a dump that lies everywhere leaves a bounded number of notes', () => {
+  const threads = Array.from({ length: 300 }, (_, id) => ({ id, stack: { base: 0x1000n * BigInt(id), bytes: new Uint8Array(64) } }))
+  const whole = drawMinidump({ threads })
+  const result = parseMinidump(whole.slice(0, whole.length - 290 * 64))
+  expect('dump' in result && [result.dump.threads.length, result.dump.notes.length]).toEqual([300, 64])
+})
+
 test('what is no minidump is refused with its reason', () => {
   expect(parseMinidump(new Uint8Array())).toMatchObject({ slug: 'dump-empty' })
   expect(parseMinidump(new Uint8Array(100))).toEqual({ slug: 'dump-malformed', reason: 'minidump: signature is not MDMP' })

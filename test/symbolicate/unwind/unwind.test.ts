@@ -43,6 +43,11 @@ test('the chain of frame pointers', async () => {
   expect(named(stack)).toEqual(['context crash', 'frame_pointer parse', 'frame_pointer serve'])
 })
 
+test('a saved frame pointer that points down was none', async () => {
+  const stack = await walk({ symbols: FUNCTIONS, registers: { rip: IN_CRASH, rsp: STACK, rbp: STACK + 0x10n }, words: [0, IN_PARSE, STACK, IN_SERVE] })
+  expect(named(stack)).toEqual(['context crash', 'scan parse', 'scan serve'])
+})
+
 test('a scan passes over what is no code, and over data in a module', async () => {
   const stack = await walk({
     symbols: FUNCTIONS, registers: { rip: IN_CRASH, rsp: STACK },
@@ -135,6 +140,17 @@ test('x86: frame data of Windows, as a program and as FPO, with the parameters t
     symbols: `${FUNCTIONS}STACK WIN 4 1000 100 0 0 8 4 8 0 1 $T2 $esp .cbLocals + .cbSavedRegs + = $T0 .raSearchStart = $eip $T0 ^ = $esp $T0 4 + = $ebx $T0 4 - ^ =\nSTACK WIN 0 1100 100 0 0 0 8 4 0 0 1\n`,
     // crash: two locals, ebx, return address; parse: crash's two parameters, a local, ebp and another, return address.
     words: [1, 2, 0xbb, Number(IN_PARSE), 5, 6, Number(STACK) + 48, 8, 9, Number(IN_SERVE), 0, 0, 0, 0],
+  })
+  expect(named(stack)).toEqual(['context crash', 'cfi parse', 'cfi serve'])
+})
+
+test('x86: a program looks for the return address behind the parameters of the callee\'s callee', async () => {
+  const program = '0 1 $eip .raSearchStart ^ = $esp .raSearchStart 4 + ='
+  const stack = await walk({
+    cpu: 'x86', registers: { eip: IN_CRASH, esp: STACK, ebp: 0x1234n }, width: 4,
+    symbols: `${FUNCTIONS}STACK WIN 4 1000 100 0 0 8 0 0 ${program}\nSTACK WIN 4 1100 100 0 0 0 0 4 ${program}\n`,
+    // crash: return address; parse: crash's two parameters, a local, return address.
+    words: [Number(IN_PARSE), 5, 6, 7, Number(IN_SERVE), 0, 0, 0, 0],
   })
   expect(named(stack)).toEqual(['context crash', 'cfi parse', 'cfi serve'])
 })
