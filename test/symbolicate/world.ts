@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { openFsBlobs } from '../../infra/blobs/fs.ts'
 import type { Blobs } from '../../infra/blobs/blobs.ts'
 import { openEmbeddedLog } from '../../infra/log/embedded.ts'
-import { TOPIC_ACCEPTED, type Log } from '../../infra/log/log.ts'
+import { TOPIC_ACCEPTED, type Log, type LogBatch } from '../../infra/log/log.ts'
 import { createManualClock } from '../../infra/service/clock.ts'
 import { createMetrics } from '../../infra/service/metrics.ts'
 import { encodeAcceptedCrash, type AcceptedCrash } from '../../ingest/contract.ts'
@@ -23,7 +23,8 @@ export interface World {
   clickhouse: TestClickHouse['clickhouse']
   engine: TestClickHouse['engine']
   metrics(): Promise<string>
-  restartWorker(settings?: Partial<WorkerSettings>): Promise<void>
+  /** `alter` changes what the log hands over, to make something fail. */
+  restartWorker(settings?: Partial<WorkerSettings>, alter?: (batch: LogBatch) => LogBatch): Promise<void>
   send(crash: AcceptedCrash): Promise<number>
   /** Waits until everything that the log holds has been written, slow dumps included. */
   settled(): Promise<void>
@@ -40,18 +41,19 @@ export async function createWorld(settings: Partial<WorkerSettings> = {}): Promi
   const clock = createManualClock(STORY + 60_000)
   let registry = createMetrics({ defaults: false })
   const symbols = createSymbolStore({ blobs, cacheDirectory: join(directory, 'symbols'), logger: quietLogger, metrics: registry })
-  const make = (said: Partial<WorkerSettings>) => createWorker({
-    settings: { ...workerSettingsSchema.parse({ batchWaitMs: 50 }), ...said }, log, blobs, symbols, clickhouse, clock, logger: quietLogger, metrics: registry,
+  const make = (said: Partial<WorkerSettings>, alter: (batch: LogBatch) => LogBatch = (batch) => batch) => createWorker({
+    settings: { ...workerSettingsSchema.parse({ batchWaitMs: 50 }), ...said },
+    log: { ...log, consume: (options, handle) => log.consume(options, (batch) => handle(alter(batch))) }, blobs, symbols, clickhouse, clock, logger: quietLogger, metrics: registry,
   })
   let appended = 0
   const world: World = {
     log, blobs, symbols, clickhouse, engine,
     worker: make(settings),
     metrics: () => registry.metrics(),
-    async restartWorker(said = settings) {
+    async restartWorker(said = settings, alter) {
       await world.worker.stop()
       registry = createMetrics({ defaults: false })
-      world.worker = make(said)
+      world.worker = make(said, alter)
       await world.worker.start()
     },
     async send(crash) {
