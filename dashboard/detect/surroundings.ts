@@ -118,6 +118,7 @@ FROM hit LEFT JOIN
   GROUP BY device
 ) AS week USING (device)
 ORDER BY first, device
+LIMIT 20000
 ${SETTINGS}`
 
 const FIRST_SEEN_SQL = `

@@ -96,6 +96,16 @@ test('during an outage an attack is still found, and the outage is said beside i
   expect(slugs(attack!.evidence.against)).toContain('outage')
 })
 
+test('what speaks against an attack is computed: one hardware model, flipped bits, the usual source network', async () => {
+  const flip = { slug: 'bit-flip', text: 'one flipped bit would explain it' }
+  const nat = background(1).map((crash) => ({ ...crash, source: '192.0.2.0/24' }))
+  await engine.insert([...nat, ...hits({ bucket: 'smash', devices: 6, over: 5 * HOUR, evidence: 3, hwmodel: 'T200', against: [flip], source: '192.0.2.0/24' })])
+  const [finding] = await evaluate()
+  expect(slugs(finding!.evidence.against)).toEqual(expect.arrayContaining(['one-model', 'bit-flips', 'usual-source']))
+  expect(finding!.evidence.score_terms).toEqual(expect.arrayContaining([{ name: 'single hardware model', value: -1.5 }, { name: 'bit flips', value: -2.5 }]))
+  expect(slugs(finding!.evidence.for)).not.toContain('shared-source')
+})
+
 test('project-key reports and stale counters never count', async () => {
   await engine.insert([
     ...background(1), ...hits({ bucket: 'forged', devices: 50, over: HOUR, evidence: 4, authLevel: 'project-key' }),
