@@ -2,8 +2,12 @@ import { Counter, Gauge, Histogram } from 'prom-client'
 import type { LogStats } from '../infra/log/log.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import type { AnalysisStatus } from './contract.ts'
+import type { Dump } from './formats/dump.ts'
 import type { DeadLetterSlug, Result } from './outcome.ts'
 import type { SymbolStatus } from './symbols/source.ts'
+
+/** A label comes from a closed list, never from a child. */
+const FORMATS: ReadonlySet<string> = new Set<Dump['format']>(['minidump', 'sanitizer', 'js-stack', 'text'])
 
 /** The worker's metrics; each help text says what a rise means. */
 export function createWorkerMetrics(registry: Metrics) {
@@ -24,7 +28,7 @@ export function createWorkerMetrics(registry: Metrics) {
     event: (result: Result, count = 1) => events.inc({ result }, count),
     analysis: (status: AnalysisStatus, format: string, seconds: number, missing: boolean) => {
       statuses.inc({ status })
-      symbolicate.observe({ format }, seconds)
+      symbolicate.observe({ format: FORMATS.has(format) ? format : 'other' }, seconds)
       if (missing) unsymbolicated.inc({ reason: 'missing' })
     },
     kill: (why: string) => kills.inc({ why }),
