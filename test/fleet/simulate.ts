@@ -5,7 +5,7 @@ import { createRandom, type Random } from './random.ts'
  * A fleet without an attacker, drawn from a seed: what detection must keep quiet about.
  *
  * Standing crashes on a Zipf law, some of them memory corruption; crashes that happen once; days and nights, weekends,
- * swinging buckets; a release every four weeks that brings crashes as devices upgrade; outages; devices with failing
+ * swinging buckets; every four weeks a release that brings crashes as devices upgrade, and an outage; devices with failing
  * memory, dying devices and crash loops; blocks that are written twice. The rates are assumptions (0.02 crashes a device
  * and day), scaled with the fleet. Classes are drawn independently of behaviour and taken as right; nothing is late.
  */
@@ -56,7 +56,7 @@ export function simulateFleet({ seed, devices, days, end }: Simulation): TestCra
     }
   }
 
-  for (let day = random.below(14); day < days; day += 28) {
+  for (let day = 1 + random.below(7); day < days; day += 28) {
     const bucket: Bucket = { name: `outage-${day}`, evidence: 1, compartment: 'cloud', perDay: 0 }
     const [hit, from, hours] = [Math.min(devices / 4, Math.exp(gaussian(random)) * 300), day + random.next(), 1 + random.next() * 2]
     for (let n = 0; n < hit; n++) happen(start + from * DAY + random.next() * hours * HOUR, random.below(devices), bucket)
@@ -95,7 +95,7 @@ function drawBuckets(name: string, count: number, random: Random, security = SEC
 
 /** Every device upgrades a while after each release, one in ten never; releases lie four weeks apart. */
 function drawFleet(devices: number, days: number, random: Random) {
-  const releases = Array.from({ length: Math.ceil(days / 28) }, (_, n) => 10 + n * 28).filter((day) => day < days)
+  const releases = Array.from({ length: Math.ceil(days / 28) }, (_, n) => 2 + n * 28).filter((day) => day < days)
   const lags = Array.from({ length: devices }, () => (random.next() < 0.1 ? Infinity : random.exponential(1.5 + random.next() * 13.5)))
   const upgraded = (device: number, number: number, day: number): boolean => day >= releases[number]! + lags[device]!
   return {
