@@ -40,14 +40,15 @@ export interface Pool {
 }
 
 interface Task { order(): Promise<Order>; asked: Asked; resolve(end: PoolEnd): void; reject(error: unknown): void; becameSlow(): void; deaths: number }
-interface Slot { warden: Warden | null; task: Task | null; impatient: boolean; late: boolean; jobs: number; idle: NodeJS.Timeout | null }
+interface Slot { warden: Warden | null; task: Task | null; impatient: boolean; late: boolean; jobs: number; busyMs: number; idle: NodeJS.Timeout | null }
 
-/** A child is replaced after so many jobs: whatever leaks, leaks for a while only. */
+/** A child is replaced after so much work: whatever leaks, leaks for a while only, and no honest child meets its limit of processor time. */
 const JOBS_PER_CHILD = 1000
+const BUSY_MS_PER_CHILD = 60_000
 const RESTART_MS = 500
 
 export function createPool(options: PoolOptions): Pool {
-  const slots: Slot[] = Array.from({ length: options.size }, () => ({ warden: null, task: null, impatient: false, late: false, jobs: 0, idle: null }))
+  const slots: Slot[] = Array.from({ length: options.size }, () => ({ warden: null, task: null, impatient: false, late: false, jobs: 0, busyMs: 0, idle: null }))
   const maxLate = Math.max(1, options.size - 1)
   const fresh: Task[] = []
   const slow: Task[] = []
@@ -81,14 +82,17 @@ export function createPool(options: PoolOptions): Pool {
         if (!slot.late && lateCount() < maxLate) slot.late = true
         dispatch()
       }, options.patienceMs)
+      const began = performance.now()
+      const end = await warden.run(order, task.asked, options.timeMs)
       slot.jobs++
-      settle(task, await warden.run(order, task.asked, options.timeMs))
+      slot.busyMs += performance.now() - began
+      settle(task, end)
     } catch (error) {
       task.reject(error)
     } finally {
       clearTimeout(patience)
       Object.assign(slot, { task: null, late: false, impatient: false })
-      if (slot.jobs >= JOBS_PER_CHILD) slot.warden?.kill('preempted', 'served long enough')
+      if (slot.jobs >= JOBS_PER_CHILD || slot.busyMs >= BUSY_MS_PER_CHILD) slot.warden?.kill('preempted', 'served long enough')
       if (options.idleMs !== null) slot.idle = setTimeout(() => slot.warden?.kill('preempted', 'idle'), options.idleMs).unref()
       dispatch()
     }
@@ -122,7 +126,7 @@ export function createPool(options: PoolOptions): Pool {
 
   function start(slot: Slot): Warden {
     const warden = startWarden(options)
-    Object.assign(slot, { warden, jobs: 0 })
+    Object.assign(slot, { warden, jobs: 0, busyMs: 0 })
     void warden.gone.then(() => {
       if (slot.warden === warden) slot.warden = null
     })

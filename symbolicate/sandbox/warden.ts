@@ -58,7 +58,7 @@ export function startWarden({ cacheDirectory, memoryBytes, answerBytes, program 
     '--v8-pool-size=1', '--max-semi-space-size=4', `--max-old-space-size=${heapMb}`, program, String(answerBytes)]
   // The shell sets two limits and becomes Node: no core file with a device's memory in it, and no orphan that spins for
   // ever. It adds PWD to the empty environment; env -i takes it away again.
-  const spawned = spawn('/bin/sh', ['-c', 'ulimit -c 0; ulimit -t 900; exec env -i "$@"', 'parser', ...node], { env: {}, stdio: ['pipe', 'pipe', 'ignore'], detached: true, cwd: '/' })
+  const spawned = spawn('/bin/sh', ['-c', 'ulimit -c 0; ulimit -t 300; exec env -i "$@"', 'parser', ...node], { env: {}, stdio: ['pipe', 'pipe', 'ignore'], detached: true, cwd: '/' })
   const pid = spawned.pid ?? 0
 
   type Running = { resolve(end: JobEnd): void; asked: Asked; asks: number; answering: Promise<void>; clock: ReturnType<typeof createBudgetClock>; poll: NodeJS.Timeout }
