@@ -14,9 +14,9 @@ import { createInflight, type Inflight } from './inflight.ts'
 import { createInserter } from './insert.ts'
 import { createQueueMetrics, createWorkerMetrics } from './metrics.ts'
 import { createProcessor, type SymbolFiles } from './process.ts'
-import { counterKey, usedCounters, type Counter } from './queries/counters.ts'
+import { counterKey, usedCounters, type Counter, type Used } from './queries/counters.ts'
 import { nextOffset } from './queries/position.ts'
-import { written } from './queries/written.ts'
+import { written, type Written } from './queries/written.ts'
 import { createReprocessor } from './reprocess.ts'
 import { createPool } from './sandbox/pool.ts'
 import { dateTime, rowOf } from './write.ts'
@@ -87,8 +87,12 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     const inflight = inflights.get(batch.partition) ?? createInflight()
     const givenUp = () => stopping || batch.stale()
     const { items, letters } = decodeBatch(batch)
-    const { kept, duplicates } = await withoutDuplicates(batch, items)
-    const judged = await judgeCounters(batch, kept)
+    const [there, used] = await Promise.all([
+      written(clickhouse, [...new Set(items.map(({ crash }) => crash.id))]),
+      usedCounters(clickhouse, items.flatMap(({ crash }) => counterOf(crash) ?? [])),
+    ])
+    const kept = withoutDuplicates(batch, items, there)
+    const judged = judgeCounters(batch, kept, used)
 
     for (const { crash } of judged) underWay.set(crash.id, counterKeyOf(crash))
     const handedOn = new Set<string>()
@@ -109,7 +113,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       if (batch.stale()) return
       await writeCrashes(batch, ready, letters, givenUp)
       await bury(letters, batch, { log, inserter, metrics, now: clock.now(), givenUp })
-      metrics.event('duplicate', duplicates)
+      metrics.event('duplicate', items.length - kept.length)
 
       inflight.read((batch.entries.at(-1)?.offset ?? -1) + 1, late.map(({ item }) => item.entry.offset))
       await writePosition(batch, inflight, givenUp)
@@ -187,23 +191,19 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   }
 
   /** What the table holds from another place in the log, or what this batch or a slow dump has already. */
-  async function withoutDuplicates(batch: LogBatch, items: readonly Item[]): Promise<{ kept: Item[]; duplicates: number }> {
-    const there = await written(clickhouse, [...new Set(items.map(({ crash }) => crash.id))])
+  function withoutDuplicates(batch: LogBatch, items: readonly Item[], there: ReadonlyMap<string, readonly Written[]>): Item[] {
     const seen = new Set<string>()
-    const kept = items.filter(({ crash: { id }, entry }) => {
+    return items.filter(({ crash: { id }, entry }) => {
       const places = there.get(id) ?? []
       const reread = places.some((place) => place.topic === batch.topic && place.partition === batch.partition && place.offset === entry.offset)
       const duplicate = seen.has(id) || underWay.has(id) || (places.length > 0 && !reread)
       seen.add(id)
       return !duplicate
     })
-    return { kept, duplicates: items.length - kept.length }
   }
 
   /** The later of two reports with the same counters and other bytes reused them, whatever ingest saw of them. */
-  async function judgeCounters(batch: LogBatch, items: readonly Item[]): Promise<Item[]> {
-    const counters = items.flatMap(({ crash }) => counterOf(crash) ?? [])
-    const used = await usedCounters(clickhouse, counters)
+  function judgeCounters(batch: LogBatch, items: readonly Item[], used: ReadonlyMap<string, readonly Used[]>): Item[] {
     const here = new Map<string, string>()
     for (const [id, key] of underWay) if (key !== null) here.set(key, id)
     return items.map((item) => {
