@@ -74,7 +74,8 @@ export function createDashboard({ settings, clickhouse, blobs, symbols, clock, l
       await app.listen({ host: settings.host, port: settings.port })
       const address = app.server.address()
       const port = typeof address === 'object' && address !== null ? address.port : settings.port
-      return { port, url: settings.publicUrl ?? `http://${settings.host.includes(':') ? `[${settings.host}]` : settings.host}:${port}/` }
+      const host = settings.host.includes(':') ? `[${settings.host}]` : settings.host
+      return { port, url: settings.publicUrl?.replace(/\/+$/, '') ?? `http://${host}:${port}` }
     },
     async stop() {
       stream?.stop()

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { queueOf, strataOf } from '../detect/finding.ts'
 import { readAlert, readAlertVersions, readAlerts } from '../queries/alerts.ts'
 import { iso, parseJson } from '../queries/ask.ts'
 import { readBucketLife } from '../queries/bucket.ts'
@@ -23,7 +24,7 @@ export function alertRoutes(api: Api, deps: ApiDeps): void {
     schema: { summary: 'Alerts, open ones first', tags, querystring: alertsQuerySchema, response: { 200: alertsPageSchema } },
   }, async ({ query }) => {
     const { scope, after } = readCursor(query.cursor, alertKey, { fleet: fleetOf(deps, query.fleet), from: 0, to: clock.now() })
-    const rows = await readAlerts(clickhouse, scope.fleet, { limit: query.limit + 1, state: query.state, pattern: query.pattern ?? '', after })
+    const rows = await readAlerts(clickhouse, scope.fleet, { limit: query.limit + 1, state: query.state, pattern: query.pattern ?? '', strata: query.queue === undefined ? [] : strataOf(query.queue), after })
     const page = pageOf(rows, query.limit, scope, (row) => [row.state === 'open' ? 1 : 0, Date.parse(row.opened_at), row.id])
     return { ...page, items: await alertSummaries(deps, scope.fleet, page.items), as_of: iso(clock.now()) }
   })
@@ -47,7 +48,7 @@ export function alertRoutes(api: Api, deps: ApiDeps): void {
     ])
     const evidence = alertEvidenceSchema.safeParse(parseJson(text))
     return {
-      ...row, verdict: summaries[0]?.verdict ?? null, query: alert.query, versions, history,
+      ...row, queue: queueOf(row.stratum), verdict: summaries[0]?.verdict ?? null, query: alert.query, versions, history,
       evidence: evidence.data ?? null,
       evidence_fault: evidence.success ? null : z.prettifyError(evidence.error),
       strip: series,

@@ -102,6 +102,8 @@ export const alertSummarySchema = z.object({
   ln_p: z.number().nullable(),
   score: z.number().nullable(),
   stratum: z.string(),
+  /** Whose business it is: only `security` is a campaign. */
+  queue: z.enum(['security', 'release', 'operations']),
   verdict: verdictSchema.nullable(),
 })
 export type AlertSummary = z.infer<typeof alertSummarySchema>
@@ -484,6 +486,7 @@ export const overviewSchema = z.object({
   devices: change,
   new_buckets: change,
   dead_letters: change,
+  /** Of the security queue, as are `top_alerts`. */
   open_alerts: count,
   unsymbolicated: z.object({ crashes: count, devices: count, modules: count }),
   /** Crashes of the last 24 h by evidence class, 0 to 4. */
@@ -564,7 +567,7 @@ export const bucketsQuerySchema = pageQuerySchema.extend({
 })
 export type BucketsQuery = z.infer<typeof bucketsQuerySchema>
 
-export const alertsQuerySchema = scopeQuerySchema.extend({ limit, cursor, state: z.enum(['open', 'closed', 'all']).default('all'), pattern: z.string().max(64).optional() })
+export const alertsQuerySchema = scopeQuerySchema.extend({ limit, cursor, state: z.enum(['open', 'closed', 'all']).default('all'), queue: z.enum(['security', 'release', 'operations']).optional(), pattern: z.string().max(64).optional() })
 export const DEVICE_SORTS = ['crashes', 'last_seen', 'evidence'] as const
 export const devicesQuerySchema = pageQuerySchema.extend({ sort: z.enum(DEVICE_SORTS).default('crashes'), q: z.string().max(200).optional() })
 export const eventsQuerySchema = scopeQuerySchema.extend({ limit, cursor, subject: z.string().max(400).optional() })

@@ -1,3 +1,4 @@
+import { strataOf } from '../detect/finding.ts'
 import { iso } from '../queries/ask.ts'
 import { countOpenAlerts, readAlerts } from '../queries/alerts.ts'
 import { readBuckets } from '../queries/buckets.ts'
@@ -24,8 +25,8 @@ export function overviewRoutes(api: Api, deps: ApiDeps): void {
     const [changes, series, openAlerts, topAlerts, newest] = await Promise.all([
       readChanges(clickhouse, twoDays, lastDay.from, merges),
       readSeries(clickhouse, hourly.scope, hourly.stepMs),
-      countOpenAlerts(clickhouse, fleet),
-      readAlerts(clickhouse, fleet, { limit: 5, state: 'open' }),
+      countOpenAlerts(clickhouse, fleet, strataOf('security')),
+      readAlerts(clickhouse, fleet, { limit: 5, state: 'open', strata: strataOf('security') }),
       readBuckets(clickhouse, { scope: lastDay, merges, limit: 10, sort: 'first_seen', newSince: lastDay.from }),
     ])
     return {

@@ -1,3 +1,4 @@
+import { queueOf, strataOf } from '../detect/finding.ts'
 import { readAlerts, type StoredAlert } from '../queries/alerts.ts'
 import { iso } from '../queries/ask.ts'
 import type { CountedBucket } from '../queries/buckets.ts'
@@ -17,10 +18,11 @@ const HOUR = 3_600_000
 
 export async function alertSummaries({ clickhouse }: ApiDeps, fleet: string, alerts: readonly StoredAlert[]): Promise<AlertSummary[]> {
   const verdicts = alerts.length === 0 ? new Map() : await readVerdicts(clickhouse, fleet)
-  return alerts.map((alert) => ({ ...alert, verdict: verdicts.get(alert.id) ?? null }))
+  return alerts.map((alert) => ({ ...alert, queue: queueOf(alert.stratum), verdict: verdicts.get(alert.id) ?? null }))
 }
 
-export const readOpenAlerts = ({ clickhouse }: ApiDeps, fleet: string): Promise<StoredAlert[]> => readAlerts(clickhouse, fleet, { limit: MOST_OPEN_ALERTS, state: 'open' })
+/** Of the security queue: a bucket or device that is `in` them is part of a campaign. */
+export const readOpenAlerts = ({ clickhouse }: ApiDeps, fleet: string): Promise<StoredAlert[]> => readAlerts(clickhouse, fleet, { limit: MOST_OPEN_ALERTS, state: 'open', strata: strataOf('security') })
 
 export async function bucketSummaries(deps: ApiDeps, asked: Scope, merges: Merges, buckets: readonly CountedBucket[]): Promise<BucketSummary[]> {
   const { scope, stepMs } = slotted(asked, SPARKLINE_SLOTS, HOUR)

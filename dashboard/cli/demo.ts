@@ -18,8 +18,8 @@ import { DEFAULT_DASHBOARD_PORT, DEFAULT_INGEST_PORT, explainStart, portNumber }
 /**
  * `overrun demo`: the embedded default, and a seeded story of two weeks that is played through its front door: each
  * report is signed by its device and posted; no row reaches ClickHouse another way. The clock that everybody is handed
- * runs from two weeks ago up to now, as fast as the parts can follow, and the detectors are asked at every hour of it
- * (every ten minutes on the last day), which is the same code as a replay over the past. Then the real clock takes over.
+ * runs from two weeks ago up to now, as fast as the parts can follow, and the detectors are asked every two hours of it
+ * (every quarter of an hour on the last day), which is the same code as a replay over the past. Then the real clock takes over.
  */
 interface DemoOptions { data?: string; ingestPort: number; dashboardPort: number; seed: number; devices: number; json?: boolean; exit?: boolean }
 
@@ -94,7 +94,7 @@ async function tell(pipeline: Pipeline, clock: StoryClock, story: Story, end: nu
       sent++
     }
     await untilCounted(pipeline)
-    const step = day === STORY_DAYS - 1 ? HOUR / 6 : HOUR
+    const step = day === STORY_DAYS - 1 ? HOUR / 4 : 2 * HOUR
     for (let now = from + step; now <= from + DAY; now += step) {
       clock.set(now)
       await pipeline.detectors.evaluate(now)
@@ -125,7 +125,7 @@ async function uploadSymbols({ dashboardUrl, token }: Pipeline, name: string): P
 }
 
 async function openAlerts(pipeline: Pipeline): Promise<Told['alerts']> {
-  const { items } = await api<{ items: Told['alerts'] }>(pipeline, '/alerts?state=open&limit=200')
+  const { items } = await api<{ items: Told['alerts'] }>(pipeline, '/alerts?state=open&queue=security&limit=200')
   return items.map(({ id, pattern, title, devices }) => ({ id, pattern, title, devices }))
 }
 

@@ -15,6 +15,7 @@ import { loadRegistryFromClickHouse } from '../../ingest/registry-source.ts'
 import { workerSettingsSchema } from '../../symbolicate/config.ts'
 import { createSymbolStore } from '../../symbolicate/symbols/store.ts'
 import { createWorker } from '../../symbolicate/worker.ts'
+import { createChannels, type Channel } from '../alert/channels.ts'
 import { dashboardSettingsSchema } from '../config.ts'
 import { createDetectors, type Detectors } from '../detect/detectors.ts'
 import { createDashboard } from '../server.ts'
@@ -46,11 +47,13 @@ export interface PipelineOptions {
   logger: Logger
   /** Let the detectors look every few seconds. A story that moves the clock asks them itself. */
   watch: boolean
+  /** Who is told of alerts. */
+  webhooks?: readonly Channel[]
   /** For what the machine's own clients send from one address and a few devices, such as a story. */
   quotas?: Partial<Record<'devicePerMinute' | 'deviceBurst', number>>
 }
 
-export async function startPipeline({ data, ingestPort, dashboardPort, clock, logger, watch, quotas }: PipelineOptions): Promise<Pipeline> {
+export async function startPipeline({ data, ingestPort, dashboardPort, clock, logger, watch, webhooks = [], quotas }: PipelineOptions): Promise<Pipeline> {
   mkdirSync(data, { recursive: true })
   const stopper = createStopper((part, reason) => logger.error({ part, reason }, 'did not stop cleanly'))
   try {
@@ -73,10 +76,6 @@ export async function startPipeline({ data, ingestPort, dashboardPort, clock, lo
     stopper.add('worker', () => worker.stop())
     await worker.start()
 
-    const detectors = createDetectors({ clickhouse, clock, logger, metrics })
-    stopper.add('detectors', () => detectors.stop())
-    if (watch) detectors.start()
-
     const token = tokenOf(data)
     const dashboard = createDashboard({
       settings: dashboardSettingsSchema.parse({ port: dashboardPort, token }), clickhouse, blobs, symbols, clock, logger, metrics,
@@ -85,6 +84,13 @@ export async function startPipeline({ data, ingestPort, dashboardPort, clock, lo
     })
     stopper.add('dashboard', () => dashboard.stop())
     const { url: dashboardUrl } = await dashboard.start()
+
+    const channels = createChannels({ clickhouse, clock, logger, metrics, settings: { channels: webhooks, pageUrl: dashboardUrl } })
+    stopper.add('channels', () => channels.stop())
+    await channels.resume()
+    const detectors = createDetectors({ clickhouse, clock, logger, metrics, notify: channels.notify })
+    stopper.add('detectors', () => detectors.stop())
+    if (watch) detectors.start()
 
     writeServerFile(data, { ingest_url: ingest.url, dashboard_url: dashboardUrl, token, pid: process.pid })
     stopper.add('server file', () => removeServerFile(data))
@@ -95,11 +101,14 @@ export async function startPipeline({ data, ingestPort, dashboardPort, clock, lo
   }
 }
 
+const tokenOf = (data: string): string => keptSecret(data, 'token', () => randomBytes(24).toString('base64url'))
+
 /** Made once, kept in the folder, readable by its owner only. */
-function tokenOf(data: string): string {
-  const path = join(data, 'token')
+export function keptSecret(data: string, name: string, make: () => string): string {
+  mkdirSync(data, { recursive: true })
+  const path = join(data, name)
   try {
-    writeFileSync(path, randomBytes(24).toString('base64url'), { mode: 0o600, flag: 'wx' })
+    writeFileSync(path, make(), { mode: 0o600, flag: 'wx' })
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
   }

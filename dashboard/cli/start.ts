@@ -1,15 +1,17 @@
-import { InvalidArgumentError, type Command } from 'commander'
+import { randomBytes } from 'node:crypto'
+import { InvalidArgumentError, Option, type Command } from 'commander'
 import { systemClock } from '../../infra/service/clock.ts'
 import { messageOf } from '../../infra/service/errors.ts'
 import { createLogger } from '../../infra/service/logger.ts'
 import { stopOnSignal } from '../../infra/service/stop.ts'
-import { startPipeline, type Pipeline } from './pipeline.ts'
+import type { Channel } from '../alert/channels.ts'
+import { keptSecret, startPipeline, type Pipeline } from './pipeline.ts'
 import { DEFAULT_DATA } from './server-file.ts'
 
 export const DEFAULT_INGEST_PORT = 4680
 export const DEFAULT_DASHBOARD_PORT = 4681
 
-interface StartOptions { data: string; ingestPort: number; dashboardPort: number; logLevel: string; json?: boolean }
+interface StartOptions { data: string; ingestPort: number; dashboardPort: number; logLevel: string; webhook?: string; webhookSecret?: string; webhookInside?: boolean; json?: boolean }
 
 /** `overrun start`: everything in one process, until it is told to stop. What was acknowledged survives any end. */
 export function registerStart(program: Command): void {
@@ -20,12 +22,15 @@ export function registerStart(program: Command): void {
     .option('--ingest-port <port>', 'for devices; 0 is any free one', portNumber, DEFAULT_INGEST_PORT)
     .option('--dashboard-port <port>', 'for people; 0 is any free one', portNumber, DEFAULT_DASHBOARD_PORT)
     .option('--log-level <level>', 'debug, info, warn or error; lines of JSON on standard error', 'warn')
+    .option('--webhook <url>', 'tell this address of alerts (Standard Webhooks)')
+    .addOption(new Option('--webhook-secret <secret>', 'whsec_ and base64; made and kept in DATA/webhook-secret when left out').env('OVERRUN_WEBHOOK_SECRET'))
+    .option('--webhook-inside', 'the address may be a private one')
     .option('--json', 'print one line of JSON with both addresses and the token when ready')
     .action(async (options: StartOptions) => {
       const logger = createLogger({ part: 'overrun', level: options.logLevel })
       let pipeline: Pipeline
       try {
-        pipeline = await startPipeline({ ...options, clock: systemClock, logger, watch: true })
+        pipeline = await startPipeline({ ...options, clock: systemClock, logger, watch: true, webhooks: webhooksOf(options) })
       } catch (error) {
         console.error(`overrun start: ${explainStart(error, options)}`)
         process.exit(1)
@@ -35,6 +40,12 @@ export function registerStart(program: Command): void {
       if (options.json) console.log(JSON.stringify({ ingest_url: ingestUrl, dashboard_url: dashboardUrl, token }))
       else console.log(welcome(pipeline, options.data))
     })
+}
+
+function webhooksOf({ data, webhook: url, webhookSecret, webhookInside = false }: StartOptions): Channel[] {
+  if (url === undefined) return []
+  const secret = webhookSecret ?? keptSecret(data, 'webhook-secret', () => `whsec_${randomBytes(32).toString('base64')}`)
+  return [{ name: 'webhook', url, secrets: [secret], allowPrivate: webhookInside }]
 }
 
 export function portNumber(text: string): number {

@@ -32,6 +32,10 @@ export const STRATA = {
 } as const satisfies Record<string, { queue: Queue; severity: Severity; says: string }>
 export type Stratum = keyof typeof STRATA
 
+/** Whose business an alert is; a stratum of another version is security's, so that nothing is hidden by an upgrade. */
+export const queueOf = (stratum: string): Queue => (Object.hasOwn(STRATA, stratum) ? STRATA[stratum as Stratum].queue : 'security')
+export const strataOf = (queue: Queue): Stratum[] => (Object.keys(STRATA) as Stratum[]).filter((stratum) => STRATA[stratum].queue === queue)
+
 export interface Reason { slug: string; text: string }
 
 /** Kept as JSON in `alerts.evidence`; the page, the webhook and the text are made from it and from nothing else. */

@@ -20,6 +20,7 @@ FROM alerts FINAL
 WHERE fleet = {fleet:String}
   AND ({state:String} = 'all' OR (state = 'open') = ({state:String} = 'open'))
   AND ({pattern:String} = '' OR pattern = {pattern:String})
+  AND (empty({strata:Array(String)}) OR stratum IN {strata:Array(String)})
   AND (empty({buckets:Array(String)}) OR bucket IN {buckets:Array(String)})
   AND (empty({devices:Array(String)}) OR device IN {devices:Array(String)})
   AND (NOT {after:UInt8} OR (state = 'open', opened_at, id) < ({after_open:UInt8}, {after_time:DateTime64(3)}, {after_id:String}))
@@ -30,11 +31,11 @@ LIMIT {limit:UInt32}`,
 
 /** Where a page ended: open or not, opened at (ms), id. */
 export type AlertKey = readonly [number, number, string]
-export interface AlertsAsked { limit: number; state?: 'open' | 'closed' | 'all'; pattern?: string; buckets?: readonly string[]; devices?: readonly string[]; after?: AlertKey | undefined }
+export interface AlertsAsked { limit: number; state?: 'open' | 'closed' | 'all'; pattern?: string; strata?: readonly string[]; buckets?: readonly string[]; devices?: readonly string[]; after?: AlertKey | undefined }
 
-export async function readAlerts(clickhouse: ClickHouse, fleet: string, { limit, state = 'all', pattern = '', buckets = [], devices = [], after }: AlertsAsked): Promise<StoredAlert[]> {
+export async function readAlerts(clickhouse: ClickHouse, fleet: string, { limit, state = 'all', pattern = '', strata = [], buckets = [], devices = [], after }: AlertsAsked): Promise<StoredAlert[]> {
   return ask(clickhouse, LIST, {
-    fleet, limit, state, pattern, buckets, devices,
+    fleet, limit, state, pattern, strata, buckets, devices,
     after: after ? 1 : 0, after_open: after?.[0] ?? 0, after_time: sqlTime(after?.[1] ?? 0), after_id: after?.[2] ?? '',
   })
 }
@@ -61,5 +62,5 @@ LIMIT 200`,
 export const readAlertVersions = (clickhouse: ClickHouse, fleet: string, id: string): Promise<z.output<typeof VERSIONS.row>[]> => ask(clickhouse, VERSIONS, { fleet, id })
 
 // One small aggregate over the alerts.
-const OPEN = { sql: `SELECT count() AS open FROM alerts FINAL WHERE fleet = {fleet:String} AND state = 'open'`, row: z.object({ open: number }) }
-export const countOpenAlerts = async (clickhouse: ClickHouse, fleet: string): Promise<number> => (await ask(clickhouse, OPEN, { fleet }))[0]?.open ?? 0
+const OPEN = { sql: `SELECT count() AS open FROM alerts FINAL WHERE fleet = {fleet:String} AND state = 'open' AND stratum IN {strata:Array(String)}`, row: z.object({ open: number }) }
+export const countOpenAlerts = async (clickhouse: ClickHouse, fleet: string, strata: readonly string[]): Promise<number> => (await ask(clickhouse, OPEN, { fleet, strata }))[0]?.open ?? 0

@@ -1,7 +1,7 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { Link, useParams } from '@tanstack/react-router'
 import { useState } from 'react'
-import type { AlertDetail } from '../../../api/contract.ts'
+import type { AlertDetail, AlertEvidence } from '../../../api/contract.ts'
 import { ApiError, call, useApi, useInFleet } from '../api.ts'
 import { Badge, Command, Facts, Loaded, Page, SeverityBadge } from '../parts/basics.tsx'
 import { TimeSeries } from '../parts/charts.tsx'
@@ -67,6 +67,7 @@ function Content({ alert }: { alert: AlertDetail }) {
             </div>
           </>
         )}
+      {evidence !== null && <Affected evidence={evidence} />}
       <section className="panel">
         <h2>The query that fired</h2>
         <p className="muted">Run it again with the same parameters: it gives the same numbers.</p>
@@ -83,6 +84,21 @@ function Content({ alert }: { alert: AlertDetail }) {
         </table>
       </section>
     </Page>
+  )
+}
+
+function Affected({ evidence }: { evidence: AlertEvidence }) {
+  const { devices = [], firmware = [], sources = [], attack = [] } = evidence
+  return (
+    <section className="panel">
+      <h2>Affected</h2>
+      <Facts rows={[
+        firmware.length === 0 ? null : ['Firmware', firmware.map((item) => `${item.swversion || 'unknown'} (${item.devices})`).join(', ')],
+        sources.length === 0 ? null : ['Networks', sources.map((item) => `${item.source || 'unknown'} (${item.devices})`).join(', ')],
+        devices.length === 0 ? null : ['Devices', <span className="badges">{devices.map((device) => <Link key={device} to="/devices/$id" params={{ id: device }}>{device}</Link>)}</span>],
+        attack.length === 0 ? null : ['ATT&CK', attack.map((item) => `${item.id} ${item.name}`).join(', ')],
+      ]} />
+    </section>
   )
 }
 

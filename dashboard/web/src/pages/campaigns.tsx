@@ -10,11 +10,23 @@ export function CampaignsPage() {
   return (
     <Page title="Campaigns" sub="Crashes that a detector grouped because chance, a release or an outage explain them badly.">
       <Loaded answer={answer}>
-        {(data) => data.items.length === 0
-          ? <div className="panel"><Empty>Nobody seems to be probing this fleet. Detectors look every few seconds, at signed and authenticated crashes only.</Empty></div>
-          : <section className="panel"><AlertTable alerts={data.items} now={data.as_of} /></section>}
+        {(data) => <Queues alerts={data.items} now={data.as_of} />}
       </Loaded>
     </Page>
+  )
+}
+
+/** What is no attack in the eyes of the detectors is shown apart, so that a bad release never looks like a campaign. */
+function Queues({ alerts, now }: { alerts: AlertSummary[]; now: string }) {
+  const security = alerts.filter(({ queue }) => queue === 'security')
+  const others = alerts.filter(({ queue }) => queue !== 'security')
+  return (
+    <>
+      <section className="panel">
+        {security.length === 0 ? <Empty>Nobody seems to be probing this fleet. Detectors look every few seconds, at signed and authenticated crashes only.</Empty> : <AlertTable alerts={security} now={now} />}
+      </section>
+      {others.length > 0 && <section className="panel"><h2>Surprising, but no campaign: releases and outages</h2><AlertTable alerts={others} now={now} /></section>}
+    </>
   )
 }
 
