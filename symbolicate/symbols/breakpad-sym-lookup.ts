@@ -17,6 +17,10 @@ import { lastRow, NONE, SECTIONS, type Tables } from './breakpad-sym-tables.ts'
 const DEEPEST_INLINE = 128
 const FARTHEST_PUBLIC = 4096
 const CACHED_RULES = 4096
+const CACHED_SNAPSHOTS = 64
+const SNAPSHOT = 64
+/** More than any CPU has registers. */
+const MOST_RULES = 64
 
 const UTF8 = new TextDecoder()
 
@@ -30,6 +34,7 @@ export function identityOf(tables: Tables): SymbolIdentity {
 export function createLookup(tables: Tables): ModuleSymbols {
   const { functions, lines, inlines, publics, cfi, deltas, programs, fpo } = tables
   const parsedRules = new Map<number, [string, string][]>()
+  const snapshots = new Map<number, Map<string, string>[]>()
 
   function lookup(offset: number): SymbolHit | null {
     const row = lastRow(functions, SECTIONS.functions, offset)
@@ -105,9 +110,27 @@ export function createLookup(tables: Tables): ModuleSymbols {
   function rulesFor(offset: number): CfiRules | null {
     const at = lastRow(cfi, SECTIONS.cfi, offset) * SECTIONS.cfi
     if (at < 0 || offset - cfi[at]! >= cfi[at + 1]!) return null
-    const rules = new Map<string, string>(ruleSet(cfi[at + 2]!))
-    const last = lastRow(deltas, SECTIONS.deltas, offset, cfi[at + 3]!, cfi[at + 4]!)
-    for (let row = cfi[at + 3]!; row <= last; row++) for (const [register, rule] of ruleSet(deltas[row * SECTIONS.deltas + 1]!)) rules.set(register, rule)
+    const first = cfi[at + 3]!
+    const passed = Math.max(0, lastRow(deltas, SECTIONS.deltas, offset, first, cfi[at + 4]!) + 1 - first)
+    const snapshot = passed < SNAPSHOT ? 0 : Math.floor(passed / SNAPSHOT)
+    return applyDeltas(new Map(snapshot === 0 ? ruleSet(cfi[at + 2]!) : snapshotsOf(at)[snapshot]!), first + snapshot * SNAPSHOT, first + passed)
+  }
+
+  /** A function can have thousands of changes: its rules are kept complete at every SNAPSHOT of them, once somebody asks. */
+  function snapshotsOf(at: number): Map<string, string>[] {
+    const known = snapshots.get(at)
+    if (known) return known
+    if (snapshots.size >= CACHED_SNAPSHOTS) snapshots.clear()
+    const list = [new Map(ruleSet(cfi[at + 2]!))]
+    for (let row = cfi[at + 3]!; row + SNAPSHOT <= cfi[at + 4]!; row += SNAPSHOT) list.push(applyDeltas(new Map(list.at(-1)), row, row + SNAPSHOT))
+    snapshots.set(at, list)
+    return list
+  }
+
+  function applyDeltas(rules: Map<string, string>, from: number, to: number): Map<string, string> {
+    for (let row = from; row < to; row++) {
+      for (const [register, rule] of ruleSet(deltas[row * SECTIONS.deltas + 1]!)) if (rules.has(register) || rules.size < MOST_RULES) rules.set(register, rule)
+    }
     return rules
   }
 
@@ -152,7 +175,7 @@ function splitRules(line: string): [string, string][] {
     expression = []
   }
   if (register !== null) rules.push([register, expression.join(' ')])
-  return rules
+  return rules.slice(0, MOST_RULES)
 }
 
 function text(tables: Tables, string: number): string {

@@ -32,7 +32,9 @@ export interface UnwindBudget {
   kept: number
   /** Candidates that scans may try, over all threads. */
   candidates: number
+  /** Different places in modules that symbols are asked for, over all threads. */
+  places: number
 }
 
 /** An 8 MB stack holds half a million smallest frames; a listing of more than some hundred says nothing new. */
-export const UNWIND_BUDGET: UnwindBudget = { walked: 65_536, kept: 512, candidates: 262_144 }
+export const UNWIND_BUDGET: UnwindBudget = { walked: 65_536, kept: 512, candidates: 262_144, places: 16_384 }

@@ -48,7 +48,7 @@ export function createUnwinder(dump: Dump, symbolsOf: SymbolsOf, budget: UnwindB
   const shared: Shared = { dump, modules: createModuleMap(dump.modules), symbolsOf, left: { ...budget }, known: new Map() }
 
   return async function unwind(thread) {
-    if (shared.left.walked <= 0 || shared.left.candidates <= 0) return { frames: [], omitted: 0, end: 'budget' }
+    if (isSpent(shared.left)) return { frames: [], omitted: 0, end: 'budget' }
     const registers = arch && thread.registers && fromDump(arch, thread.registers)
     if (!arch || !registers || registers[arch.ip] == null) return { frames: [], omitted: 0, end: 'no-registers' }
     const walk = new Walk(shared, arch, openStack(dump, thread, registers[arch.sp] ?? 0n, arch.width))
@@ -59,6 +59,8 @@ export function createUnwinder(dump: Dump, symbolsOf: SymbolsOf, budget: UnwindB
     return { frames: kept, omitted: omitted + cut, end: cut > 0 && end !== 'budget' ? 'frame-cap' : end }
   }
 }
+
+const isSpent = (left: UnwindBudget): boolean => left.walked <= 0 || left.candidates <= 0 || left.places <= 0
 
 export function archOf(cpu: Cpu, os: Os): Arch | null {
   switch (cpu) {
@@ -106,10 +108,11 @@ class Walk {
     let trust: Trust = 'context'
     for (;;) {
       const symbol = await this.push(cursor, trust)
-      if (--this.shared.left.walked <= 0) return 'budget'
+      this.shared.left.walked--
+      if (isSpent(this.shared.left)) return 'budget'
       const atEntry = symbol !== null && !symbol.approximate && isEntry(symbol.function)
       const caller = await this.caller(cursor, atEntry)
-      if (caller === null) return this.shared.left.candidates <= 0 ? 'budget' : atEntry ? 'entry' : 'no-caller'
+      if (caller === null) return isSpent(this.shared.left) ? 'budget' : atEntry ? 'entry' : 'no-caller'
       cursor = { registers: caller.registers, isContext: false }
       trust = caller.trust
     }
@@ -246,6 +249,7 @@ class Walk {
     const key = module * 0x1_0000_0000 + offset
     const remembered = this.shared.known.get(key)
     if (remembered) return remembered
+    if (--this.shared.left.places < 0) return UNKNOWN
     const symbols = await this.shared.symbolsOf(module)
     const rules = symbols?.cfi(offset) ?? null
     const windows = (this.arch.cpu === 'x86' && symbols?.windowsFrame?.(offset)) || null

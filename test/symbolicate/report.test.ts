@@ -78,7 +78,7 @@ test('a budget that is used up is partial, and the crashing thread comes first',
   const words = Array.from({ length: 200 }, (_, index) => 0x400000 + 16 * index)
   const threads = [1, 2, 3].map((id) => ({ id, registers: { rip: 0x400100n, rsp: 0x7000n * BigInt(id) }, stack: { base: 0x7000n * BigInt(id), bytes: drawWords(words) } }))
   const bytes = drawMinidump({ threads, modules: [{ base: 0x400000n, size: 0x1000, name: 'sensord' }], exception: { thread: 3, code: 11 } })
-  const { status, stacks } = await analyseNative(bytes, '', source, { minidump: { bytes: 1e6, streams: 99, threads: 99, modules: 99, ranges: 99 }, unwind: { walked: 100, kept: 50, candidates: 1000 } })
+  const { status, stacks } = await analyseNative(bytes, '', source, { minidump: { bytes: 1e6, streams: 99, threads: 99, modules: 99, ranges: 99 }, unwind: { walked: 100, kept: 50, candidates: 1000, places: 1000 } })
   expect(status).toBe('partial')
   expect(stacks.map((stack) => stack.frames.length)).toEqual([0, 0, 50])
   expect(stacks[0]!.end).toBe('budget')

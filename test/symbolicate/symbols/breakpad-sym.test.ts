@@ -84,6 +84,16 @@ test('call-frame rules are those of INIT with every change up to the address', (
   expect(symbols.cfi(0xfff)).toBeNull()
 })
 
+test('thousands of changes in one function give the rules that each place has', () => {
+  const changes = Array.from({ length: 1000 }, (_, index) => `STACK CFI ${(0x1000 + index).toString(16)} ${index % 3 === 0 ? '$rbx' : '$r12'}: ${index}\n`).join('')
+  const symbols = parsed(`${HEAD}STACK CFI INIT 1000 1000 .cfa: $rsp 8 + .ra: .cfa -8 + ^\n${changes}`)
+  for (let index = 1; index < 1000; index += 7) {
+    const last = (wanted: (at: number) => boolean): string => { let at = index; while (!wanted(at)) at--; return String(at) }
+    expect(Object.fromEntries(symbols.cfi(0x1000 + index)!)).toEqual({ '.cfa': '$rsp 8 +', '.ra': '.cfa -8 + ^', $rbx: last((at) => at % 3 === 0), $r12: last((at) => at % 3 !== 0) })
+  }
+  expect(symbols.cfi(0x1fff)!.get('$rbx')).toBe('999')
+})
+
 test('the prepared form answers as the text did, and a changed byte is noticed', () => {
   const text = parsed(INLINED)
   const bytes = text.serialize()
