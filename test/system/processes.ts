@@ -1,18 +1,32 @@
 import { readdirSync, readFileSync } from 'node:fs'
 
-/** Resident memory of a process and all its descendants, in bytes; Linux only (proc_pid_status(5), VmRSS). */
-export function residentBytes(root: number): number {
+/**
+ * The processes of a tree and their memory, from /proc (Linux only; proc(5)). Resident memory counts a shared page in
+ * each process that has it; the proportional one divides it among them, and is what the machine really gives.
+ */
+export interface Process { pid: number; command: string; residentBytes: number; proportionalBytes: number }
+
+/** `root` and all its descendants. What ends meanwhile is left out. */
+export function processesOf(root: number): Process[] {
   const parents = new Map<number, number>()
-  const resident = new Map<number, number>()
-  for (const name of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
-    try {
-      const status = readFileSync(`/proc/${name}/status`, 'utf8')
-      parents.set(Number(name), Number(/^PPid:\s+(\d+)/m.exec(status)?.[1] ?? 0))
-      resident.set(Number(name), 1024 * Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0))
-    } catch {
-      // It ended between the two calls.
-    }
+  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry)).map(Number)) {
+    const status = readProc(pid, 'status')
+    if (status !== null) parents.set(pid, Number(/^PPid:\s+(\d+)/m.exec(status)?.[1] ?? 0))
   }
   const belongs = (pid: number): boolean => pid === root || (parents.has(pid) && parents.get(pid) !== 0 && belongs(parents.get(pid)!))
-  return [...resident].reduce((sum, [pid, bytes]) => (belongs(pid) ? sum + bytes : sum), 0)
+  return [...parents.keys()].filter(belongs).flatMap((pid) => {
+    const memory = readProc(pid, 'smaps_rollup')
+    const command = readProc(pid, 'cmdline')
+    return memory === null || command === null ? [] : [{ pid, command: command.replaceAll('\0', ' '), residentBytes: bytesOf(memory, 'Rss'), proportionalBytes: bytesOf(memory, 'Pss') }]
+  })
+}
+
+const bytesOf = (memory: string, field: string): number => 1024 * Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(memory)?.[1] ?? 0)
+
+function readProc(pid: number, file: string): string | null {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8')
+  } catch {
+    return null
+  }
 }
