@@ -130,6 +130,7 @@ export const alertEvidenceSchema = z.object({
   devices: z.array(z.string()).optional(),
   firmware: z.array(z.object({ swversion: z.string(), devices: z.number() })).optional(),
   sources: z.array(z.object({ source: z.string(), devices: z.number() })).optional(),
+  peers: z.array(z.object({ peer: z.string(), devices: z.number() })).optional(),
   buckets: z.array(z.string()).optional(),
   first_crash_ids: z.array(z.string()).optional(),
   calm_since: z.string().nullable().optional(),

@@ -13,8 +13,7 @@ import { startIngest } from '../../ingest/main.ts'
 import type { Registry } from '../../ingest/registry.ts'
 import { loadRegistryFromClickHouse } from '../../ingest/registry-source.ts'
 import { workerSettingsSchema } from '../../symbolicate/config.ts'
-import { createSymbolStore } from '../../symbolicate/symbols/store.ts'
-import { createWorker } from '../../symbolicate/worker.ts'
+import { startSymbolication } from '../../symbolicate/main.ts'
 import { createChannels, type Channel } from '../alert/channels.ts'
 import { dashboardSettingsSchema } from '../config.ts'
 import { createDetectors, type Detectors } from '../detect/detectors.ts'
@@ -69,12 +68,8 @@ export async function startPipeline({ data, ingestPort, dashboardPort, clock, lo
     stopper.add('ingest', () => ingest.stop())
     const { log, blobs, registry, metrics } = ingest
 
-    const settings = workerSettingsSchema.parse({})
-    const symbols = createSymbolStore({ blobs, cacheDirectory: join(data, 'symbols'), settings: settings.symbols, logger, metrics })
-    stopper.add('symbols', () => symbols.stop())
-    const worker = createWorker({ settings, log, blobs, symbols, clickhouse, clock, logger, metrics })
-    stopper.add('worker', () => worker.stop())
-    await worker.start()
+    const { symbols, worker, stop } = await startSymbolication({ settings: workerSettingsSchema.parse({}), data, log, blobs, clickhouse, clock, logger, metrics })
+    stopper.add('symbolication', stop)
 
     const token = tokenOf(data)
     const dashboard = createDashboard({

@@ -26,3 +26,9 @@ export const ENGINE_SETTINGS_SQL = 'do_not_merge_across_partitions_select_final 
 /** What every query is asked with. */
 export const commonParams = ({ fleet, now, merges }: Pick<DetectorInput, 'fleet' | 'now' | 'merges'>): Record<string, unknown> =>
   ({ fleet, now: sqlTime(now), merge_from: merges.from, merge_into: merges.into })
+
+/** A peer as claimed is an address or `h:` and a hash: addresses by /24 and /48, hashes as they are. */
+export const PEER_NETWORK_SQL = `(peer) -> multiIf(
+    isIPv4String(peer), concat(IPv4NumToString(bitAnd(IPv4StringToNumOrDefault(peer), 0xffffff00)), '/24'),
+    isIPv6String(peer), concat(cutIPv6(IPv6StringToNumOrDefault(peer), 10, 0), '/48'),
+    peer) AS peer_network`

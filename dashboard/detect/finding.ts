@@ -60,6 +60,8 @@ export interface AlertEvidence {
   devices: string[]
   firmware: { swversion: string; devices: number }[]
   sources: { source: string; devices: number }[]
+  /** Networks of the last peers that the devices name. */
+  peers: { peer: string; devices: number }[]
   buckets: string[]
   first_crash_ids: string[]
 }

@@ -1,5 +1,5 @@
 import type { AlertEvidence, DetectorInput } from './finding.ts'
-import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL } from './counted.ts'
+import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL, PEER_NETWORK_SQL } from './counted.ts'
 import { SAMPLE } from './finding.ts'
 import { RECORD_SQL, countBy } from './surroundings.ts'
 import { HOUR, iso, msOf } from './time.ts'
@@ -8,7 +8,7 @@ import * as words from './words.ts'
 /** What one device did, for the detectors whose subject is a device (PRB-SWEEP, PRB-CANARY). */
 export interface DeviceHour {
   /** Of the last hour, oldest first, at most 1,000. */
-  crashes: { id: string; at: number; program: string; bucket: string; swname: string; swversion: string; source: string; bitFlip: boolean; inputAgeMs: number | null }[]
+  crashes: { id: string; at: number; program: string; bucket: string; swname: string; swversion: string; source: string; peer: string; bitFlip: boolean; inputAgeMs: number | null }[]
   /** Crashes an hour of each program in the 28 days before. */
   usual: Map<string, number>
 }
@@ -16,7 +16,7 @@ export interface DeviceHours { byDevice: Map<string, DeviceHour>; record: { judg
 
 interface WireCrash {
   device: string; id: string; event_time: string; program: string; bucket: string; swname: string; swversion: string
-  source: string; bit_flip: number; last_input_age_ms: string | null
+  source: string; peer: string; bit_flip: number; last_input_age_ms: string | null
 }
 
 /** A program is a process, or the compartment where a device names no process. */
@@ -25,7 +25,8 @@ const SETTINGS = `SETTINGS max_execution_time = 30, ${ENGINE_SETTINGS_SQL}`
 
 // At 100 M rows in 28 days: asked only for devices that already look suspicious; the index by device narrows the history.
 const HOUR_SQL = `
-SELECT device, id, event_time, ${PROGRAM_SQL} AS program, bucket, swname, swversion, source,
+WITH ${PEER_NETWORK_SQL}
+SELECT device, id, event_time, ${PROGRAM_SQL} AS program, bucket, swname, swversion, source, peer_network(crashes.peer) AS peer,
   arrayExists(mark -> position(mark.slug, 'flip') > 0, evidence_against) AS bit_flip, last_input_age_ms
 FROM crashes FINAL
 WHERE ${COUNTED_SQL} AND device IN ({devices:Array(String)})
@@ -53,7 +54,7 @@ export async function readDeviceHours(input: DetectorInput, devices: string[], p
   const byDevice = new Map<string, DeviceHour>(devices.map((device) => [device, { crashes: [], usual: new Map() }]))
   for (const row of crashes) {
     byDevice.get(row.device)?.crashes.push({
-      id: row.id, at: msOf(row.event_time), program: row.program, bucket: row.bucket, swname: row.swname, swversion: row.swversion, source: row.source,
+      id: row.id, at: msOf(row.event_time), program: row.program, bucket: row.bucket, swname: row.swname, swversion: row.swversion, source: row.source, peer: row.peer,
       bitFlip: row.bit_flip === 1, inputAgeMs: row.last_input_age_ms === null ? null : Number(row.last_input_age_ms),
     })
   }
@@ -63,7 +64,7 @@ export async function readDeviceHours(input: DetectorInput, devices: string[], p
 
 /** The parts of the evidence that are the same whatever the device was caught doing. */
 export function describeDevice(device: string, program: string, hours: DeviceHours, now: number, releases: DetectorInput['releases']):
-  Pick<AlertEvidence, 'for' | 'against' | 'unknown' | 'series' | 'false_alarms' | 'devices' | 'firmware' | 'sources' | 'buckets' | 'first_crash_ids'> {
+  Pick<AlertEvidence, 'for' | 'against' | 'unknown' | 'series' | 'false_alarms' | 'devices' | 'firmware' | 'sources' | 'peers' | 'buckets' | 'first_crash_ids'> {
   const { crashes, usual } = hours.byDevice.get(device) ?? { crashes: [], usual: new Map<string, number>() }
   const its = crashes.filter((crash) => crash.program === program)
   const result: Pick<AlertEvidence, 'for' | 'against' | 'unknown'> = { for: [], against: [], unknown: [] }
@@ -97,6 +98,7 @@ export function describeDevice(device: string, program: string, hours: DeviceHou
     devices: [device],
     firmware: newest ? [{ swversion: newest.swversion, devices: 1 }] : [],
     sources: countBy(its, (crash) => crash.source).slice(0, SAMPLE).map(({ value }) => ({ source: value, devices: 1 })),
+    peers: countBy(its.filter(({ peer }) => peer !== ''), (crash) => crash.peer).slice(0, SAMPLE).map(({ value }) => ({ peer: value, devices: 1 })),
     buckets: countBy(its, (crash) => crash.bucket).slice(0, SAMPLE).map(({ value }) => value),
     first_crash_ids: its.slice(0, SAMPLE).map((crash) => crash.id),
   }

@@ -1,6 +1,6 @@
 import type { AlertEvidence, Reason } from './finding.ts'
 import { SAMPLE } from './finding.ts'
-import { countBy, sharedSource, type BucketDevice, type Surroundings } from './surroundings.ts'
+import { countBy, sharedNetwork, type BucketDevice, type Surroundings } from './surroundings.ts'
 import { iso } from './time.ts'
 import * as words from './words.ts'
 
@@ -30,14 +30,17 @@ export function signsOf(row: Hit, surroundings: Surroundings): Signs {
   if (first !== undefined && first >= row.first) yes.push({ slug: 'never-seen', text: `this crash was never seen before ${iso(first)}`, term: { name: 'never seen', value: 0.7 } })
   else if (first !== undefined) no.push({ slug: 'seen-before', text: `this crash has been known since ${iso(first)}` })
 
-  const source = sharedSource(surroundings, row.bucket)
-  if (source) {
+  const shared = sharedNetwork(surroundings, row.bucket)
+  if (shared) {
     yes.push({
-      slug: 'shared-source', term: { name: 'shared source', value: 3 },
-      text: `${source.devices} of ${all} reported from ${source.source}; usually ${words.percent(source.usual)} of the crashing devices do`,
+      slug: `shared-${shared.origin}`, term: { name: `shared ${shared.origin}`, value: 3 },
+      text: shared.origin === 'peer'
+        ? `${shared.devices} of ${all} had just heard ${shared.network}; usually ${words.percent(shared.usual)} of the crashing devices have`
+        : `${shared.devices} of ${all} reported from ${shared.network}; usually ${words.percent(shared.usual)} of the crashing devices do`,
     })
-  } else if (devices.every((device) => device.source === '')) unknown.push('from which networks the reports came')
-  else {
+  }
+  if (devices.every((device) => device.source === '')) unknown.push('from which networks the reports came')
+  else if (shared?.origin !== 'source') {
     const [top] = countBy(devices, (device) => device.source)
     if (top && top.count * 2 >= devices.length && devices.length >= 3) no.push({ slug: 'usual-source', text: `${top.count} of ${all} reported from ${top.value}, as the fleet usually does: it may be a NAT or one site` })
   }
@@ -90,12 +93,13 @@ export const reasonsOf = (signs: Sign[]): Reason[] => signs.map(({ slug, text })
 export const termsOf = (signs: Signs): { name: string; value: number }[] => [...signs.for, ...signs.against].flatMap(({ term }) => term ?? [])
 
 /** Whom a bucket hit, as a sample and as counts. */
-export function affected(bucket: string, surroundings: Surroundings): Pick<AlertEvidence, 'devices' | 'firmware' | 'sources' | 'buckets' | 'first_crash_ids'> {
+export function affected(bucket: string, surroundings: Surroundings): Pick<AlertEvidence, 'devices' | 'firmware' | 'sources' | 'peers' | 'buckets' | 'first_crash_ids'> {
   const devices = surroundings.devices.get(bucket) ?? []
   return {
     devices: devices.slice(0, SAMPLE).map((device) => device.device),
     firmware: countBy(devices, (device) => device.swversion).slice(0, SAMPLE).map(({ value, count }) => ({ swversion: value, devices: count })),
     sources: countBy(devices, (device) => device.source).slice(0, SAMPLE).map(({ value, count }) => ({ source: value, devices: count })),
+    peers: countBy(devices.filter(({ peer }) => peer !== ''), (device) => device.peer).slice(0, SAMPLE).map(({ value, count }) => ({ peer: value, devices: count })),
     buckets: [bucket],
     first_crash_ids: devices.slice(0, SAMPLE).map((device) => device.firstCrash),
   }

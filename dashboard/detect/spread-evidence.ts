@@ -2,7 +2,7 @@ import type { AlertEvidence } from './finding.ts'
 import type { SpreadRow } from './spread.ts'
 import { STRATA } from './finding.ts'
 import { affected, reasonsOf, signsOf, termsOf } from './signs.ts'
-import { sharedSource, type BucketDevice, type Surroundings } from './surroundings.ts'
+import { sharedNetwork, type BucketDevice, type Surroundings } from './surroundings.ts'
 import * as words from './words.ts'
 
 /**
@@ -54,10 +54,10 @@ function titleOf(row: SpreadRow, took: string): string {
 function whatToDo(row: SpreadRow, devices: BucketDevice[], surroundings: Surroundings): string[] {
   if (row.stratum === 'release') return ['Hold the rollout back until the crash is understood.', 'Compare the change list with the top frames of the bucket.', 'Mark the verdict.']
   if (row.stratum === 'rest') return ['Look for an outage of the services that these devices need.', 'Mark the verdict.']
-  const source = sharedSource(surroundings, row.bucket)
+  const shared = sharedNetwork(surroundings, row.bucket)
   const last = devices.toSorted((a, b) => b.last - a.last)[0]
   return [
-    ...(source ? [`Watch or block ${source.source} at the edge.`] : []),
+    ...(shared ? [shared.origin === 'peer' ? `Watch or block ${shared.network} at the edge.` : `Look at the site behind ${shared.network}.`] : []),
     `Keep full dumps and network captures of ${words.devices(row.devices)}.`,
     ...(last ? [`Isolate ${last.device}, the last one that was hit, if it can be spared.`] : []),
     `Open a bug for ${row.title}.`,

@@ -3,7 +3,7 @@ import type { SpreadStratum } from './settings.ts'
 import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL, FACES_NETWORK_SQL, MERGED_SQL } from './counted.ts'
 import { STRATA } from './finding.ts'
 import { describeSpread } from './spread-evidence.ts'
-import { readSurroundings, sharedSource, type Surroundings } from './surroundings.ts'
+import { readSurroundings, sharedNetwork, type Surroundings } from './surroundings.ts'
 import { LN_TAIL_SQL } from './tail.ts'
 import { msOf } from './time.ts'
 
@@ -205,12 +205,12 @@ function fromWire(row: WireRow): SpreadRow {
 
 /**
  * A crash that came with a release goes to the release queue. An attacker who waits for release days counts on that:
- * so memory corruption that mostly comes from one network, where the fleet's crashes usually don't, stays with security.
+ * so memory corruption whose devices have a network in common that the fleet usually hasn't stays with security.
  */
 function route(row: SpreadRow, surroundings: Surroundings, tau: Record<SpreadStratum, number>): SpreadRow {
   if (!row.released) return row
   const own = Math.log(tau[row.stratum])
-  if (row.class >= 3 && row.net && row.lnP < own && sharedSource(surroundings, row.bucket) !== undefined) return { ...row, lnThreshold: own }
+  if (row.class >= 3 && row.net && row.lnP < own && sharedNetwork(surroundings, row.bucket) !== undefined) return { ...row, lnThreshold: own }
   return { ...row, stratum: 'release' }
 }
 

@@ -1,5 +1,5 @@
 import type { DetectorInput } from './finding.ts'
-import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL, MERGED_SQL } from './counted.ts'
+import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL, MERGED_SQL, PEER_NETWORK_SQL } from './counted.ts'
 import { HOUR, iso, msOf } from './time.ts'
 
 /**
@@ -14,7 +14,10 @@ export interface BucketDevice {
   swname: string
   swversion: string
   hwmodel: string
+  /** Network that the report came from: the device's own site. */
   source: string
+  /** Network of the last peer that the device heard before it crashed, as it says; '' when it doesn't. */
+  peer: string
   process: string
   /** Shortest time between an input and the crash, ms; null when the device doesn't say. */
   inputAgeMs: number | null
@@ -33,14 +36,18 @@ export interface Surroundings {
   firstSeen: Map<string, number>
   /** Distinct devices per hour of the last three days, no hour missing. */
   series: Map<string, { at: string; devices: number }[]>
-  /** Share of the fleet's crashing devices of 7 days, per source network. */
-  usualSources: Map<string, number>
+  /** Share of the fleet's crashing devices of 7 days, per network of origin and per network of the last peer. */
+  usual: Record<Origin, Map<string, number>>
   fleet: { devices: number; versions: number; models: number }
   /** Devices with ordinary failures (E0, E1) in the last 6 h, and in the average 6 h of the 7 days before. */
   ordinary: { now: number; usual: number }
   /** Verdicts of 8 weeks on this detector's alerts. */
   record: { judged: number; wrong: number }
 }
+
+/** Where reports come from, and whom devices had heard: a site says `source`, somebody at the door says `peer`. */
+export type Origin = 'source' | 'peer'
+export interface SharedNetwork { origin: Origin; network: string; devices: number; usual: number }
 
 const SERIES_HOURS = 72
 
@@ -50,11 +57,11 @@ export async function readSurroundings(input: DetectorInput, buckets: string[], 
     const result = await clickhouse.query({ query, query_params: { ...commonParams(input), ...more }, format: 'JSONEachRow' })
     return result.json<Row>()
   }
-  const [hit, seen, hours, sources, inventory, ordinary, verdicts] = await Promise.all([
+  const [hit, seen, hours, networks, inventory, ordinary, verdicts] = await Promise.all([
     ask<HitRow>(HIT_SQL, { buckets }),
     ask<{ bucket: string; first: string }>(FIRST_SEEN_SQL, { buckets }),
     ask<{ merged: string; slot: number; devices: string }>(SERIES_SQL, { buckets, hours: SERIES_HOURS }),
-    ask<{ source: string; share: number }>(SOURCES_SQL),
+    ask<{ origin: Origin; network: string; share: number }>(NETWORKS_SQL),
     ask<{ devices: string; versions: string; models: string }>(FLEET_SQL),
     ask<{ slots: string[] }>(ORDINARY_SQL),
     ask<{ judged: string; wrong: string }>(RECORD_SQL, { pattern }),
@@ -66,20 +73,26 @@ export async function readSurroundings(input: DetectorInput, buckets: string[], 
     devices: groupBy(hit, (row) => row.merged, toBucketDevice),
     firstSeen: new Map(seen.map((row) => [row.bucket, msOf(row.first)])),
     series: toSeries(hours, buckets, now),
-    usualSources: new Map(sources.map((row) => [row.source, row.share])),
+    usual: { source: sharesOf(networks, 'source'), peer: sharesOf(networks, 'peer') },
     fleet: { devices: Number(inventory[0]?.devices ?? 0), versions: Number(inventory[0]?.versions ?? 0), models: Number(inventory[0]?.models ?? 0) },
     ordinary: { now: slots[0] ?? 0, usual: slots.slice(1).reduce((sum, devices) => sum + devices, 0) / Math.max(1, slots.length - 1) },
     record: { judged: Number(verdicts[0]?.judged ?? 0), wrong: Number(verdicts[0]?.wrong ?? 0) },
   }
 }
 
-/** The network that most of the devices were hit from, unless the fleet's reports usually come from there (a NAT, a broker). */
-export function sharedSource(surroundings: Surroundings, bucket: string): { source: string; devices: number; usual: number } | undefined {
+/**
+ * The network that most of the devices have in common, unless the fleet usually has it too (a NAT, a broker, everybody's
+ * cloud): the one they had heard before the one they reported from.
+ */
+export function sharedNetwork(surroundings: Surroundings, bucket: string): SharedNetwork | undefined {
   const devices = surroundings.devices.get(bucket) ?? []
-  const [top] = countBy(devices.filter((device) => device.source !== ''), (device) => device.source)
-  if (top === undefined || devices.length < 3 || top.count < 3 || top.count * 2 < devices.length) return undefined
-  const usual = surroundings.usualSources.get(top.value) ?? 0
-  return usual * 2 < top.count / devices.length ? { source: top.value, devices: top.count, usual } : undefined
+  for (const origin of ['peer', 'source'] as const) {
+    const [top] = countBy(devices.filter((device) => device[origin] !== ''), (device) => device[origin])
+    if (top === undefined || devices.length < 3 || top.count < 3 || top.count * 2 < devices.length) continue
+    const usual = surroundings.usual[origin].get(top.value) ?? 0
+    if (usual * 2 < top.count / devices.length) return { origin, network: top.value, devices: top.count, usual }
+  }
+  return undefined
 }
 
 export function countBy<T>(items: readonly T[], key: (item: T) => string): { value: string; count: number }[] {
@@ -90,7 +103,7 @@ export function countBy<T>(items: readonly T[], key: (item: T) => string): { val
 
 interface HitRow {
   merged: string; device: string; first: string; last: string; crashes: string; swname: string; swversion: string; hwmodel: string
-  source: string; process: string; input_age: string | null; bit_flip: number; others: string; first_crash: string
+  source: string; peer: string; process: string; input_age: string | null; bit_flip: number; others: string; first_crash: string
 }
 
 const WITHIN = `${COUNTED_SQL} AND event_time <= {now:DateTime64(3, 'UTC')} AND event_time > {now:DateTime64(3, 'UTC')}`
@@ -98,11 +111,11 @@ const SETTINGS = `SETTINGS max_execution_time = 30, ${ENGINE_SETTINGS_SQL}`
 
 // Asked only when something is suspicious; at 100 M rows in 28 days: one day with 14 columns and a week with 3.
 const HIT_SQL = `
-WITH ${MERGED_SQL}, hit AS
+WITH ${MERGED_SQL}, ${PEER_NETWORK_SQL}, hit AS
 (
   SELECT merged_into(bucket) AS merged, device, min(event_time) AS first, max(event_time) AS last, count() AS crashes,
     argMax(swname, event_time) AS swname, argMax(swversion, event_time) AS swversion, argMax(hwmodel, event_time) AS hwmodel,
-    argMax(source, event_time) AS source, argMax(process, event_time) AS process, min(last_input_age_ms) AS input_age,
+    argMax(source, event_time) AS source, argMax(peer_network(peer), event_time) AS peer, argMax(process, event_time) AS process, min(last_input_age_ms) AS input_age,
     max(arrayExists(mark -> position(mark.slug, 'flip') > 0, evidence_against)) AS bit_flip, argMin(id, event_time) AS first_crash
   FROM crashes FINAL
   WHERE ${WITHIN} - INTERVAL 24 HOUR AND merged_into(bucket) IN ({buckets:Array(String)})
@@ -136,13 +149,14 @@ WHERE ${WITHIN} - toIntervalHour({hours:UInt32}) AND merged_into(bucket) IN ({bu
 GROUP BY merged, slot
 ${SETTINGS}`
 
-const SOURCES_SQL = `
-SELECT source, uniqExact(device) / sum(uniqExact(device)) OVER () AS share
-FROM crashes FINAL
-WHERE ${WITHIN} - INTERVAL 8 DAY AND event_time <= {now:DateTime64(3, 'UTC')} - INTERVAL 1 DAY AND source != ''
-GROUP BY source
+const NETWORKS_SQL = `
+WITH ${PEER_NETWORK_SQL}
+SELECT pair.1 AS origin, pair.2 AS network, uniqExact(device) / sum(uniqExact(device)) OVER (PARTITION BY pair.1) AS share
+FROM crashes FINAL ARRAY JOIN [('source', source), ('peer', peer_network(peer))] AS pair
+WHERE ${WITHIN} - INTERVAL 8 DAY AND event_time <= {now:DateTime64(3, 'UTC')} - INTERVAL 1 DAY AND pair.2 != ''
+GROUP BY pair
 ORDER BY share DESC
-LIMIT 1000
+LIMIT 1000 BY pair.1
 ${SETTINGS}`
 
 const FLEET_SQL = `
@@ -169,10 +183,14 @@ SELECT count() AS judged, countIf(verdict != 'attack') AS wrong FROM
 )
 ${SETTINGS}`
 
+function sharesOf(rows: { origin: Origin; network: string; share: number }[], origin: Origin): Map<string, number> {
+  return new Map(rows.filter((row) => row.origin === origin).map(({ network, share }) => [network, share]))
+}
+
 function toBucketDevice(row: HitRow): BucketDevice {
   return {
     device: row.device, first: msOf(row.first), last: msOf(row.last), crashes: Number(row.crashes), swname: row.swname, swversion: row.swversion,
-    hwmodel: row.hwmodel, source: row.source, process: row.process, inputAgeMs: row.input_age === null ? null : Number(row.input_age),
+    hwmodel: row.hwmodel, source: row.source, peer: row.peer, process: row.process, inputAgeMs: row.input_age === null ? null : Number(row.input_age),
     bitFlip: row.bit_flip === 1, otherBuckets: Number(row.others), firstCrash: row.first_crash,
   }
 }

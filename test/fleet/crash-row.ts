@@ -14,6 +14,7 @@ export interface TestCrash {
   swversion?: string
   hwmodel?: string
   source?: string
+  peer?: string
   authLevel?: 'payload-signed' | 'transport-authenticated' | 'project-key'
   standing?: 'counted' | 'claimed' | 'stale-counter' | 'counter-reuse'
   revision?: number
@@ -36,7 +37,7 @@ export function toRow(crash: TestCrash): Record<string, unknown> {
     auth_level: crash.authLevel ?? 'payload-signed', standing: crash.standing ?? 'counted', flags: [], source: crash.source ?? '',
     bootcount: crash.bootcount ?? 1, seq: null, uptime_s: crash.uptimeSeconds ?? null, hwmodel: crash.hwmodel ?? 'T100', swname: 'thermostat',
     swversion: crash.swversion ?? '4.1.0', build_id: '', reset_reason: '', compartment: crash.compartment ?? 'httpd', layer: 'app',
-    process: crash.process ?? crash.compartment ?? 'httpd', last_input_age_ms: crash.lastInputAgeMs ?? null, peer: '', fingerprint: '', annotations: {},
+    process: crash.process ?? crash.compartment ?? 'httpd', last_input_age_ms: crash.lastInputAgeMs ?? null, peer: crash.peer ?? '', fingerprint: '', annotations: {},
     content_type: 'application/x-minidump', encoding: '', digest: crash.id, size: 0, pack: '', status: 'ok', status_reason: '', format: 'minidump', os: 'linux', cpu: 'arm64',
     kind: crash.kind ?? (crash.evidence >= 3 ? 'wild-write' : 'null-dereference'), access: 'write', evidence: crash.evidence, severity: 'unknown', cwe: [],
     evidence_for: [], evidence_against: crash.against ?? [], address_class: 'unknown',

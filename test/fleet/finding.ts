@@ -11,7 +11,7 @@ export function someFinding(change: Partial<Finding> = {}): Finding {
       for: [{ slug: 'many-versions', text: '3 firmware versions are hit' }], against: [{ slug: 'outage', text: 'an outage is going on' }], unknown: ['which networks'],
       series: [{ at: '2026-11-20T11:00:00.000Z', devices: 5 }], score_terms: [{ name: 'rarity', value: 24 }, { name: 'memory corruption', value: 2 }],
       false_alarms: 'not known yet', do_now: ['Mark the verdict.'], attack: [{ id: 'T1210', name: 'Exploitation of Remote Services' }],
-      devices: ['d1', 'd2', 'd3', 'd4', 'd5'], firmware: [{ swversion: '4.1.0', devices: 5 }], sources: [{ source: '203.0.113.0/24', devices: 5 }],
+      devices: ['d1', 'd2', 'd3', 'd4', 'd5'], firmware: [{ swversion: '4.1.0', devices: 5 }], sources: [{ source: '203.0.113.0/24', devices: 5 }], peers: [],
       buckets: ['7f3c000000000000'], first_crash_ids: ['c1'],
     },
     query: 'SELECT 1', queryParams: { fleet: 'demo' }, ...change,

@@ -15,6 +15,8 @@ export const DETECTORS: Record<string, string> = {
 }
 
 export const count = (value: number): string => value.toLocaleString('en-US')
+/** `1 bucket`, `3 buckets`. */
+export const counted = (value: number, noun: string): string => `${count(value)} ${noun}${value === 1 ? '' : noun.endsWith('sh') ? 'es' : 's'}`
 export const when = (iso: string): string => `${iso.slice(0, 10)} ${iso.slice(11, 16)}`
 export const clock = (iso: string): string => iso.slice(11, 19)
 export const short = (id: string): string => id.slice(0, 8)

@@ -106,6 +106,25 @@ test('what speaks against an attack is computed: one hardware model, flipped bit
   expect(slugs(finding!.evidence.for)).not.toContain('shared-source')
 })
 
+test('whom the devices had just heard is evidence where the fleet usually hears others, also behind one NAT', async () => {
+  const nat = background(1).map((crash, n) => ({ ...crash, source: '192.0.2.0/24', peer: `10.0.${n % 50}.7` }))
+  const smash = hits({ bucket: 'smash', devices: 5, over: 5 * HOUR, evidence: 3, source: '192.0.2.0/24' }).map((crash, n) => ({ ...crash, peer: `203.0.113.${n}` }))
+  await engine.insert([...nat, ...smash])
+  const [finding] = await evaluate()
+  expect(finding!.evidence.for.find(({ slug }) => slug === 'shared-peer')?.text).toBe('5 of 5 devices had just heard 203.0.113.0/24; usually 0 % of the crashing devices have')
+  expect(finding!.evidence.score_terms).toContainEqual({ name: 'shared peer', value: 3 })
+  expect(finding!.evidence.peers).toEqual([{ peer: '203.0.113.0/24', devices: 5 }])
+  expect(finding!.evidence.do_now).toContain('Watch or block 203.0.113.0/24 at the edge.')
+  expect(slugs(finding!.evidence.against)).toContain('usual-source')
+})
+
+test('peers are grouped by /24 and /48, and a hash stays what it is', async () => {
+  const peers = ['2001:db8:1:2::3', '2001:db8:1:9::4', '2001:db8:1::', 'h:00ff', 'not an address']
+  await engine.insert([...background(1), ...hits({ bucket: 'smash', devices: 5, over: 5 * HOUR, evidence: 3 }).map((crash, n) => ({ ...crash, peer: peers[n]! }))])
+  const [finding] = await evaluate()
+  expect(finding!.evidence.peers).toEqual([{ peer: '2001:db8:1::/48', devices: 3 }, { peer: 'h:00ff', devices: 1 }, { peer: 'not an address', devices: 1 }])
+})
+
 test('project-key reports and stale counters never count', async () => {
   await engine.insert([
     ...background(1), ...hits({ bucket: 'forged', devices: 50, over: HOUR, evidence: 4, authLevel: 'project-key' }),

@@ -88,13 +88,14 @@ function Content({ alert }: { alert: AlertDetail }) {
 }
 
 function Affected({ evidence }: { evidence: AlertEvidence }) {
-  const { devices = [], firmware = [], sources = [], attack = [] } = evidence
+  const { devices = [], firmware = [], sources = [], peers = [], attack = [] } = evidence
   return (
     <section className="panel">
       <h2>Affected</h2>
       <Facts rows={[
         firmware.length === 0 ? null : ['Firmware', firmware.map((item) => `${item.swversion || 'unknown'} (${item.devices})`).join(', ')],
-        sources.length === 0 ? null : ['Networks', sources.map((item) => `${item.source || 'unknown'} (${item.devices})`).join(', ')],
+        peers.length === 0 ? null : ['Last heard', peers.map((item) => `${item.peer} (${item.devices})`).join(', ')],
+        sources.length === 0 ? null : ['Reported from', sources.map((item) => `${item.source || 'unknown'} (${item.devices})`).join(', ')],
         devices.length === 0 ? null : ['Devices', <span className="badges">{devices.map((device) => <Link key={device} to="/devices/$id" params={{ id: device }}>{device}</Link>)}</span>],
         attack.length === 0 ? null : ['ATT&CK', attack.map((item) => `${item.id} ${item.name}`).join(', ')],
       ]} />

@@ -5,7 +5,7 @@ import { Empty, Loaded, Page } from '../parts/basics.tsx'
 import { TimeSeries } from '../parts/charts.tsx'
 import { AlertTable } from './campaigns.tsx'
 import { BucketTable } from './buckets.tsx'
-import { count, EVIDENCE, when } from '../words.ts'
+import { count, counted, EVIDENCE, when } from '../words.ts'
 
 /** What changed since yesterday: is it new, is it growing, is it an attack. */
 export function OverviewPage() {
@@ -30,7 +30,7 @@ function Content({ data }: { data: Overview }) {
         <div className="tile">
           <div className="value">{count(data.unsymbolicated.crashes)}</div>
           <div className="label"><Link to="/symbols">wait for symbols</Link></div>
-          <div className="delta">{count(data.unsymbolicated.modules)} modules</div>
+          <div className="delta">{counted(data.unsymbolicated.modules, 'module')}</div>
         </div>
       </div>
       <div className="grid2">

@@ -1,7 +1,7 @@
 import type { MissingSymbols } from '../../../api/contract.ts'
 import { useApi } from '../api.ts'
 import { Command, Empty, Loaded, Page } from '../parts/basics.tsx'
-import { count, when } from '../words.ts'
+import { counted, when } from '../words.ts'
 
 /** Builds without symbols, those that hold up most crashes first, each with the command that ends it. */
 export function SymbolsPage() {
@@ -14,8 +14,8 @@ export function SymbolsPage() {
           : data.items.map((item) => (
             <section className="panel" key={item.debug_file + item.debug_id}>
               <h2 className="wrap-anywhere">{item.debug_file || 'unnamed module'} <code>{item.debug_id || item.code_id}</code></h2>
-              <p>{count(item.crashes)} crashes on {count(item.devices)} devices in {count(item.buckets)} buckets wait · firmware {item.swversions.join(', ') || 'unknown'} · since {when(item.first_seen)} UTC</p>
-              <Command text={`npm run overrun -- symbols upload PATH_TO_${item.debug_file.replace(/[^A-Za-z0-9._-]/g, '_')}.sym`} />
+              <p>{counted(item.crashes, 'crash')} on {counted(item.devices, 'device')} in {counted(item.buckets, 'bucket')} wait · firmware {item.swversions.join(', ') || 'unknown'} · since {when(item.first_seen)} UTC</p>
+              <Command text={`npm run overrun -- symbols upload PATH_TO_${item.debug_file.replace(/[^A-Za-z0-9._+-]/g, '_')}.sym`} />
             </section>
           ))}
       </Loaded>

@@ -16,6 +16,15 @@ export function Sparkline({ values, label }: { values: number[]; label: string }
 
 export interface Line { name: string; values: number[]; color: 's1' | 's2' | 'attack'; bars?: boolean }
 
+/** Labels of the time axis, UTC: the hour, with its date where a day begins; days alone where the axis is long. */
+function timeLabels(_: UPlot, ticks: number[], __: number, ___: number, step: number): string[] {
+  return ticks.map((tick, index) => {
+    const iso = new Date(tick * 1000).toISOString()
+    if (step >= 86_400) return iso.slice(5, 10)
+    return index === 0 || iso.slice(11, 16) === '00:00' ? `${iso.slice(11, 16)}\n${iso.slice(5, 10)}` : iso.slice(11, 16)
+  })
+}
+
 /** A zero-filled time series; the table below it says the same in numbers. */
 export function TimeSeries({ from, stepSeconds, lines, unit }: { from: string; stepSeconds: number; lines: Line[]; unit: string }) {
   const box = useRef<HTMLDivElement>(null)
@@ -43,8 +52,8 @@ export function TimeSeries({ from, stepSeconds, lines, unit }: { from: string; s
         height: 200,
         tzDate: (ts) => UPlot.tzDate(new Date(ts * 1000), 'Etc/UTC'),
         scales: { y: { range: (_, __, max) => [0, Math.max(1, max * 1.1)] } },
-        axes: [axis, { ...axis, size: 44 }],
-        series: [{}, ...lines.map((line) => ({ label: line.name, stroke: resolve(line.color), width: 1.5, points: { show: false }, ...(line.bars && bars ? { paths: bars, fill: resolve(line.color) } : {}) }))],
+        axes: [{ ...axis, values: timeLabels }, { ...axis, size: 44 }],
+        series: [{ label: 'UTC', value: (_, at) => (at === null ? '' : when(new Date(at * 1000).toISOString())) }, ...lines.map((line) => ({ label: line.name, stroke: resolve(line.color), width: 1.5, points: { show: false }, ...(line.bars && bars ? { paths: bars, fill: resolve(line.color) } : {}) }))],
         legend: { live: true },
       },
       [Array.from({ length }, (_, index) => start + index * stepSeconds), ...lines.map((line) => line.values)],
