@@ -35,7 +35,7 @@ export function createProcessor({ pool, symbols, inflateBytes, metrics }: { pool
       if (bytes === null) throw new DumpMissing()
       began = performance.now()
       return { t: 'analyse', bytes, contentType, claims, annotations, inflateBytes }
-    }, { symbols: (module) => symbols.locate(module), map: (debugId) => symbols.locateMap(debugId) })
+    }, { symbols: (module) => symbols.locate(module).catch(costOfOneModule), map: (debugId) => symbols.locateMap(debugId) })
     return { analysis: conclude(), slow: ticket.slow }
 
     async function conclude(): Promise<Analysis> {
@@ -56,6 +56,12 @@ export function createProcessor({ pool, symbols, inflateBytes, metrics }: { pool
       return analysis
     }
   }
+}
+
+/** A store that is away is asked again, with the dump. A look-up that can never work costs its module, not everybody's turn. */
+function costOfOneModule(error: unknown): Located {
+  if (error instanceof TypeError || error instanceof RangeError) return { status: 'corrupt', reason: `the look-up failed: ${error.message}` }
+  throw error
 }
 
 class DumpMissing extends Error {}

@@ -1,7 +1,9 @@
+import { readFile } from 'node:fs/promises'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { TOPIC_ACCEPTED, TOPIC_DEAD_LETTERS, type LogEntry } from '../../infra/log/log.ts'
 import { rowsOf } from '../infra/clickhouse-fixture.ts'
+import type { Report } from '../../symbolicate/contract.ts'
 import { sandboxSettingsSchema } from '../../symbolicate/config.ts'
 import { accepted, ASAN, createWorld, STORY, type World } from './world.ts'
 
@@ -42,6 +44,29 @@ test('the bytes that were signed are the bytes that are kept', async () => {
   const slice = (key: unknown, start: unknown, length: unknown) => world.blobs.get(String(key), { start: Number(start), end: Number(start) + Number(length) })
   expect(Buffer.from(await slice(row.pack, row.dump_offset, row.dump_length) as Uint8Array).toString()).toBe(ASAN)
   expect(Buffer.from(await slice(row.manifest_pack, row.manifest_offset, row.manifest_length) as Uint8Array)).toEqual(crash.manifest)
+})
+
+test('a module whose name is no plain file name is looked up like any other', async () => {
+  const crash = accepted(await readFile(new URL('../corpus/breakpad-x64/bpdaemon.heap.dmp', import.meta.url)), { contentType: 'application/x-minidump' })
+  await world.send(crash)
+  await world.settled()
+  const row = await rowOf(crash.id)
+  expect(row.status).toBe('ok')
+  expect((row.missing_symbols as { debug_file: string }[]).map(({ debug_file: file }) => file)).toContain('libstdc++.so.6')
+})
+
+test('a look-up that can never work costs its module, and the crash goes on', async () => {
+  const { locate } = world.symbols
+  world.symbols.locate = async (module) => (module.debugFile?.endsWith('sensord') ? Promise.reject(new TypeError('not a key')) : locate(module))
+  try {
+    const crash = accepted(await readFile(new URL('../corpus/crashpad-x64/sensord.null-read.dmp', import.meta.url)), { contentType: 'application/x-minidump' })
+    await world.send(crash)
+    await world.settled()
+    const { modules } = JSON.parse((await rowOf(crash.id)).report as string) as Report
+    expect(modules.find(({ debug_file: file }) => file === 'sensord')).toMatchObject({ symbol_status: 'corrupt', symbol_reason: 'the look-up failed: not a key' })
+  } finally {
+    world.symbols.locate = locate
+  }
 })
 
 test('a large dump stays in its own blob, and its manifest is kept in the pack', async () => {
