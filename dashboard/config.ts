@@ -6,7 +6,7 @@ const ms = z.int().positive()
 
 export const dashboardSettingsSchema = z.object({
   host: z.string().default('127.0.0.1').describe('Address that people and CI reach'),
-  port: z.int().min(0).max(65_535).default(8090).describe('Port of the same; 0 is any free one'),
+  port: z.int().min(0).max(65_535).default(4681).describe('Port of the same; 0 is any free one'),
   token: z.string().min(16).describe('Whoever has it may see and decide everything; made at the first start and kept in the data folder'),
   fleet: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/).default('default').describe('The fleet that is meant when a request names none'),
   publicUrl: z.url().optional().describe('Address in the browser when a proxy stands in front; https makes the cookie Secure'),

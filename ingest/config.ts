@@ -36,7 +36,7 @@ export const quotasSchema = z.object({
 
 export const ingestSettingsSchema = z.object({
   host: z.string().default('127.0.0.1').describe('Address that devices reach'),
-  port: port.default(8080).describe('Port that devices reach; 0 is any free one'),
+  port: port.default(4680).describe('Port that devices reach; 0 is any free one'),
   opsHost: z.string().default('127.0.0.1').describe('Address of /livez, /readyz and /metrics'),
   opsPort: port.default(0).describe('Port of the same; 0 is any free one'),
   appendMs: ms.default(10_000).describe('Deadline of the log; past it the device gets 503 and sends again'),

@@ -3,11 +3,11 @@ import type { Command } from 'commander'
 import { Option } from 'commander'
 import { KEY_PROTECTIONS } from '../../ingest/contract.ts'
 import { messageOf } from '../../infra/service/errors.ts'
-import { DEFAULT_DATA, readServerFile } from './server-file.ts'
+import { DEFAULT_DATA, findDashboard } from '../../infra/service/server-file.ts'
 
 interface AddAnchorOptions { keyProtection: string; fleet: string; url?: string; token?: string; data: string; json?: boolean }
 
-/** Exit codes: 0 ok, 10 no token, 12 refused token, 21 the certificate can't be an anchor, 30 the API says no, 32 nobody answers. */
+/** Exit codes: 0 ok, 10 no token, 12 refused token, 20 no server known, 21 the certificate can't be an anchor, 30 the API says no, 32 nobody answers. */
 export function registerAddAnchor(fleet: Command): void {
   fleet
     .command('add-anchor')
@@ -15,15 +15,14 @@ export function registerAddAnchor(fleet: Command): void {
     .argument('<certificate>', 'the CA certificate, PEM')
     .addOption(new Option('--key-protection <where>', "where this CA's devices keep their keys").choices([...KEY_PROTECTIONS]).default('unknown'))
     .option('--fleet <name>', 'the fleet', 'default')
-    .addOption(new Option('--url <address>', 'the dashboard').env('OVERRUN_URL'))
-    .addOption(new Option('--token <token>', 'its token').env('OVERRUN_TOKEN'))
+    .option('--url <address>', 'the dashboard (OVERRUN_URL)')
+    .option('--token <token>', 'its token (OVERRUN_TOKEN)')
     .option('--data <directory>', 'folder of a server on this machine, instead of --url and --token', DEFAULT_DATA)
     .option('--json', 'print one line of JSON')
     .action(async (certificate: string, options: AddAnchorOptions) => {
-      const server = readServerFile(options.data)
-      const url = options.url ?? server?.dashboard_url
-      const token = options.token ?? server?.token
-      if (url === undefined || token === undefined) return fail(10, `no server is running on ${options.data}: start one with "npm start", or give --url and --token`)
+      const server = findDashboard(options)
+      if ('exit' in server) return fail(server.exit, server.reason)
+      const { url, token } = server
       let pem: string
       try {
         pem = readFileSync(certificate, 'utf8')

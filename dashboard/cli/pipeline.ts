@@ -18,7 +18,7 @@ import { createChannels, type Channel } from '../alert/channels.ts'
 import { dashboardSettingsSchema } from '../config.ts'
 import { createDetectors, type Detectors } from '../detect/detectors.ts'
 import { createDashboard } from '../server.ts'
-import { removeServerFile, writeServerFile } from './server-file.ts'
+import { removeServerFile, writeServerFile } from '../../infra/service/server-file.ts'
 
 /**
  * The embedded default: ingest, worker, detectors and dashboard in one process on the embedded log, on files and on the

@@ -6,7 +6,7 @@ import { createLogger } from '../../infra/service/logger.ts'
 import { stopOnSignal } from '../../infra/service/stop.ts'
 import type { Channel } from '../alert/channels.ts'
 import { keptSecret, startPipeline, type Pipeline } from './pipeline.ts'
-import { DEFAULT_DATA } from './server-file.ts'
+import { DEFAULT_DATA } from '../../infra/service/server-file.ts'
 
 export const DEFAULT_INGEST_PORT = 4680
 export const DEFAULT_DASHBOARD_PORT = 4681
@@ -74,7 +74,7 @@ function welcome({ ingestUrl, dashboardUrl, token }: Pipeline, data: string): st
 
     npm run overrun -- fleet init my-fleet
     npm run overrun -- fleet add-anchor my-fleet/ca.pem${at}
-    npm run overrun -- send test/corpus/crashpad-x64/sensord.null-read.dmp --device my-fleet/devices/demo-0001 --url ${ingestUrl}
+    npm run overrun -- send test/corpus/crashpad-x64/sensord.null-read.dmp --device my-fleet/devices/demo-0001${at}
 
   Stop with Ctrl-C; nothing that was acknowledged is lost.
 `

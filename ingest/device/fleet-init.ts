@@ -16,7 +16,7 @@ export function registerFleetInit(fleet: Command): void {
     .description('Make a demo CA, an intermediate and device certificates as PEM files')
     .argument('<dir>', 'folder to write to; must not hold a fleet yet')
     .option('--devices <n>', 'how many devices', count, 3)
-    .option('--fleet <name>', 'name of the fleet', fleetName, 'demo')
+    .option('--fleet <name>', 'goes into subjects and serial numbers', fleetName, 'demo')
     .option('--key-type <type>', 'p256, p384 or ed25519', keyType, 'p256')
     .option('--json', 'print one line of JSON')
     .action((dir: string, options: { devices: number; fleet: string; keyType: DeviceKeyType; json?: boolean }) => {
@@ -43,8 +43,8 @@ export function registerFleetInit(fleet: Command): void {
         return
       }
       for (const device of devices) console.log(device.dir)
-      console.error(`Made ${devices.length} devices of fleet ${options.fleet}. Next:\n  overrun fleet add-anchor ${anchor} --fleet ${options.fleet}\n`
-        + `  overrun send DUMP --device ${devices[0]?.dir ?? 'DIR'}`)
+      console.error(`Made ${devices.length} devices of ${options.fleet}. Next:\n  npm run overrun -- fleet add-anchor ${anchor}\n`
+        + `  npm run overrun -- send DUMP --device ${devices[0]?.dir ?? 'DIR'}`)
     })
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { z } from 'zod'
 import { messageOf } from '../../infra/service/errors.ts'
+import { DEFAULT_DATA, DEFAULT_INGEST_URL, findIngest } from '../../infra/service/server-file.ts'
 import { certificatesOf } from '../chain.ts'
 import { CONTENT_TYPES, LAYERS, type AcceptedCrash, type Claims } from '../contract.ts'
 import { decodeManifest } from '../manifest.ts'
@@ -31,8 +32,8 @@ export function registerSend(program: Command): void {
     .option('--device <dir>', 'folder of the device with chain.pem and key.pem, as `overrun fleet init` makes it')
     .option('--cert <file>', 'certificate chain in PEM, leaf first, instead of --device')
     .option('--key <file>', 'private key in PEM, instead of --device')
-    .option('--url <url>', 'where ingest listens (default: OVERRUN_URL, then the running server of --data, then http://127.0.0.1:8080)')
-    .option('--data <dir>', 'data folder of a local server', 'overrun-data')
+    .option('--url <url>', `where ingest listens (default: OVERRUN_INGEST_URL, then the running server of --data, then ${DEFAULT_INGEST_URL})`)
+    .option('--data <dir>', 'data folder of a local server', DEFAULT_DATA)
     .addOption(new Option('--content-type <type>', 'kind of dump (default: by its first bytes)').choices(CONTENT_TYPES))
     .option('--bootcount <n>', 'boot that crashed (default: that of the last report)', uint)
     .option('--seq <n>', "number of the report in that boot (default: the next)", uint)
@@ -83,7 +84,7 @@ async function send(dumpPath: string, options: SendOptions): Promise<number> {
     writeFileSync(options.output, signed.body)
     return 0
   }
-  const url = new URL('/v1/crashes', baseUrl(options)).href
+  const url = new URL('/v1/crashes', findIngest(options)).href
   console.error(`send: ${contentType}, ${files.dump.length} bytes, boot ${counter.bootcount}, report ${counter.seq}, to ${url}`)
   const posted = await postReport({
     url, body: signed.body, retries: options.retries, timeoutMs: options.timeout * 1000,
@@ -122,15 +123,6 @@ function contentTypeOf(dump: Buffer): AcceptedCrash['contentType'] {
   if (start === '\x7fELF') return 'application/x-elf-core'
   if (start.startsWith('#CD:') || start.startsWith('ZE')) return 'application/x-zephyr-coredump'
   return 'text/plain'
-}
-
-const serverFile = z.object({ ingest_url: z.url() })
-
-function baseUrl({ url, data }: SendOptions): string {
-  if (url !== undefined) return url
-  if (process.env.OVERRUN_URL) return process.env.OVERRUN_URL
-  const server = serverFile.safeParse(attempt(() => JSON.parse(readFileSync(join(data, 'server.json'), 'utf8')) as unknown))
-  return server.success ? server.data.ingest_url : 'http://127.0.0.1:8080'
 }
 
 function read<const T extends Record<string, string>>(paths: T): { [K in keyof T]: Buffer } | string {

@@ -1,9 +1,9 @@
-import { readFileSync } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename } from 'node:path'
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { messageOf } from '../../infra/service/errors.ts'
+import { DEFAULT_DATA, findDashboard, type ServerFlags } from '../../infra/service/server-file.ts'
 import { symbolSettingsSchema } from '../config.ts'
 import { withLocalSandbox } from '../sandbox/local.ts'
 import type { Pool } from '../sandbox/pool.ts'
@@ -30,14 +30,14 @@ export function registerSymbols(program: Command): void {
     .argument('<path...>', 'files, or folders that are searched for *.sym and *.map')
     .option('--url <url>', 'address of the dashboard (OVERRUN_URL)')
     .option('--token <token>', 'its token (OVERRUN_TOKEN)')
-    .option('--data <dir>', 'data folder of a server on this machine: address and token are read there')
+    .option('--data <dir>', 'data folder of a server on this machine: address and token are read there', DEFAULT_DATA)
     .option('--json', 'one JSON object a file')
     .action(async (paths: string[], options: UploadOptions) => {
       process.exitCode = await upload(paths, options)
     })
 }
 
-interface UploadOptions { url?: string; token?: string; data?: string; json?: true }
+interface UploadOptions extends ServerFlags { json?: true }
 
 type Checked = { file: string; usable: true } & Described | { file: string; usable: false; reason: string }
 
@@ -85,7 +85,7 @@ const storedSchema = z.object({ key: z.string(), debug_id: z.string(), debug_fil
 const problemSchema = z.object({ title: z.string().optional(), detail: z.string().optional(), hint: z.string().optional() })
 
 async function upload(paths: readonly string[], options: UploadOptions): Promise<number> {
-  const server = findServer(options)
+  const server = findDashboard(options)
   if ('exit' in server) return complain(server.reason, server.exit)
   const files: string[] = []
   for (const path of paths) {
@@ -125,22 +125,6 @@ async function send({ url, token }: Server, file: string): Promise<Sent & { debu
   const { title, detail, hint } = problemSchema.safeParse(body).data ?? {}
   const reason = [`${response.status} ${title ?? response.statusText}`, detail, hint].filter(Boolean).join(': ')
   return { exit: { 401: 11, 403: 12, 413: 21, 422: 21 }[response.status] ?? 30, reason }
-}
-
-/** Flags, then a server's own file, then the environment. */
-function findServer({ url, token, data }: UploadOptions): Server | { exit: number; reason: string } {
-  const there: { dashboard_url?: string; token?: string } = {}
-  if (data !== undefined) {
-    try {
-      Object.assign(there, z.object({ dashboard_url: z.url(), token: z.string() }).parse(JSON.parse(readFileSync(join(data, 'server.json'), 'utf8'))))
-    } catch {
-      return { exit: 20, reason: `${join(data, 'server.json')}: no server runs with this data folder` }
-    }
-  }
-  const found = { url: url ?? there.dashboard_url ?? process.env.OVERRUN_URL, token: token ?? there.token ?? process.env.OVERRUN_TOKEN }
-  if (found.url === undefined || !URL.canParse(found.url)) return { exit: 20, reason: 'which server? Give --url or OVERRUN_URL, or --data DIR of a server on this machine' }
-  if (found.token === undefined) return { exit: 10, reason: 'no token: give --token or OVERRUN_TOKEN, or --data DIR of a server on this machine' }
-  return { url: found.url, token: found.token }
 }
 
 function complain(reason: string, exit: number): number {
