@@ -48,7 +48,7 @@ interface Peer { crash_info: { type: string; address: string; crashing_thread: n
 type PeerFrame = Omit<ReportFrame, 'approximate' | 'repeats'>
 
 const here = existsSync(oracle)
-test.runIf(!here && process.env.CI === 'true')('the corpus is there', () => { throw new Error(`${oracle} is missing: set OVERRUN_CORPUS`) })
+test('the corpus is there wherever CI runs', () => expect(here || process.env.CI !== 'true', `${oracle} is missing: set OVERRUN_CORPUS`).toBe(true))
 
 describe.skipIf(!here)(`frames of the peers over ${corpus}${here ? '' : ' (absent)'}`, () => {
   const dumps = here ? readdirSync(join(oracle, 'rust-minidump')).map((file) => file.replace(/\.dmp\.json$/, '')).filter((dump) => findDump(dump) !== null) : []
