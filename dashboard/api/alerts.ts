@@ -61,5 +61,5 @@ export function alertRoutes(api: Api, deps: ApiDeps): void {
 /** The alert's own time, as much again before it (six hours at least: quiet is part of the picture), and an hour after. */
 function stripOf(fleet: string, first: number, last: number, now: number): ReturnType<typeof slotted> {
   const before = Math.max(last - first, 6 * HOUR)
-  return slotted({ fleet, from: first - before, to: Math.max(last + 1, Math.min(last + HOUR, now + 1)) }, 160)
+  return slotted({ fleet, from: first - before, to: Math.max(last + 1, Math.min(last + HOUR, now + 1)) }, 48)
 }

@@ -16,6 +16,9 @@ export function Sparkline({ values, label }: { values: number[]; label: string }
 
 export interface Line { name: string; values: number[]; color: 's1' | 's2' | 'attack'; bars?: boolean }
 
+/** Counts have no fractions. */
+const WHOLE_STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat()
+
 /** Labels of the time axis, UTC: the hour, with its date where a day begins; days alone where the axis is long. */
 function timeLabels(_: UPlot, ticks: number[], __: number, ___: number, step: number): string[] {
   return ticks.map((tick, index) => {
@@ -52,7 +55,7 @@ export function TimeSeries({ from, stepSeconds, lines, unit }: { from: string; s
         height: 200,
         tzDate: (ts) => UPlot.tzDate(new Date(ts * 1000), 'Etc/UTC'),
         scales: { y: { range: (_, __, max) => [0, Math.max(1, max * 1.1)] } },
-        axes: [{ ...axis, values: timeLabels }, { ...axis, size: 44 }],
+        axes: [{ ...axis, values: timeLabels }, { ...axis, size: 44, incrs: WHOLE_STEPS }],
         series: [{ label: 'UTC', value: (_, at) => (at === null ? '' : when(new Date(at * 1000).toISOString())) }, ...lines.map((line) => ({ label: line.name, stroke: resolve(line.color), width: 1.5, points: { show: false }, ...(line.bars && bars ? { paths: bars, fill: resolve(line.color) } : {}) }))],
         legend: { live: true },
       },
