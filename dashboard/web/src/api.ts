@@ -1,5 +1,6 @@
 import { useSearch } from '@tanstack/react-router'
-import { keepPreviousData, useQuery, type UseQueryResult } from '@tanstack/react-query'
+import { keepPreviousData, useQuery, useQueryClient, type UseQueryResult } from '@tanstack/react-query'
+import { useState } from 'react'
 import type { Problem } from '../../api/contract.ts'
 
 /** Asks the dashboard's own API; the session cookie says who asks. */
@@ -36,6 +37,23 @@ export function useInFleet(): (path: string) => string {
 export function useApi<T>(asked: string): UseQueryResult<T, ApiError> {
   const path = useInFleet()(asked)
   return useQuery<T, ApiError>({ queryKey: [path], queryFn: () => call<T>(path), placeholderData: keepPreviousData, refetchInterval: 30_000, retry: (count, error) => count < 2 && error.problem.status >= 500 })
+}
+
+/** Tells the API what somebody decided, in the fleet of the page; `problem` says why that did not work. */
+export function useSay(): { say: (path: string, body: unknown) => Promise<void>; problem: string | null } {
+  const client = useQueryClient()
+  const inFleet = useInFleet()
+  const [problem, setProblem] = useState<string | null>(null)
+  const say = async (path: string, body: unknown) => {
+    try {
+      await call(inFleet(path), { method: 'POST', body })
+      setProblem(null)
+      await client.invalidateQueries()
+    } catch (error) {
+      setProblem(error instanceof ApiError ? error.problem.title : 'The dashboard does not answer.')
+    }
+  }
+  return { say, problem }
 }
 
 /** `?a=1&b=2` of what is set. */

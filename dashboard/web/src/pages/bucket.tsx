@@ -1,8 +1,7 @@
-import { useQueryClient } from '@tanstack/react-query'
 import { Link, useNavigate, useParams, useSearch } from '@tanstack/react-router'
-import { useMemo, useState } from 'react'
+import { useMemo } from 'react'
 import type { BucketCorrelations, BucketDetail, BucketDevices, BucketFirmware, CrashDetail } from '../../../api/contract.ts'
-import { ApiError, call, useApi, useInFleet } from '../api.ts'
+import { useApi, useInFleet, useSay } from '../api.ts'
 import { AuthBadge, Badge, Empty, EvidenceBadge, Facts, Loaded, Page, SeverityBadge, Tabs, useKeys } from '../parts/basics.tsx'
 import { TimeSeries } from '../parts/charts.tsx'
 import { Registers, StackView } from '../parts/stack.tsx'
@@ -246,22 +245,14 @@ function Activity({ bucket }: { bucket: BucketDetail }) {
 const STATES = [['new', 'New'], ['investigating', 'Investigating'], ['not-a-vulnerability', 'Not a vulnerability'], ['vulnerability', 'Vulnerability'], ['actively-exploited', 'Actively exploited'], ['resolved', 'Resolved'], ['muted', 'Muted']] as const
 
 function Triage({ bucket }: { bucket: BucketDetail }) {
-  const client = useQueryClient()
-  const inFleet = useInFleet()
-  const [problem, setProblem] = useState<string | null>(null)
-  const say = async (state: string) => {
+  const { say, problem } = useSay()
+  const triage = (state: string) => {
     const fixedIn = state === 'resolved' ? window.prompt('Fixed in which firmware version? (may stay empty)') : null
-    try {
-      await call(inFleet(`/buckets/${bucket.bucket}/triage`), { method: 'POST', body: { state, note: '', ...(fixedIn ? { fixed_in: fixedIn } : {}) } })
-      setProblem(null)
-      await client.invalidateQueries()
-    } catch (error) {
-      setProblem(error instanceof ApiError ? error.problem.title : 'The dashboard does not answer.')
-    }
+    void say(`/buckets/${bucket.bucket}/triage`, { state, note: '', ...(fixedIn ? { fixed_in: fixedIn } : {}) })
   }
   return (
     <div>
-      <label>State <select value={bucket.triage?.state ?? 'new'} onChange={(event) => void say(event.target.value)}>{STATES.map(([state, label]) => <option key={state} value={state}>{label}</option>)}</select></label>
+      <label>State <select value={bucket.triage?.state ?? 'new'} onChange={(event) => triage(event.target.value)}>{STATES.map(([state, label]) => <option key={state} value={state}>{label}</option>)}</select></label>
       {problem !== null && <p role="alert">{problem}</p>}
     </div>
   )

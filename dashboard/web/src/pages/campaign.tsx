@@ -1,8 +1,6 @@
-import { useQueryClient } from '@tanstack/react-query'
 import { Link, useParams } from '@tanstack/react-router'
-import { useState } from 'react'
 import type { AlertDetail, AlertEvidence } from '../../../api/contract.ts'
-import { ApiError, call, useApi, useInFleet } from '../api.ts'
+import { useApi, useSay } from '../api.ts'
 import { Badge, Command, Facts, Loaded, Page, SeverityBadge } from '../parts/basics.tsx'
 import { TimeSeries } from '../parts/charts.tsx'
 import { count, DETECTORS, duration, oneIn, when } from '../words.ts'
@@ -109,23 +107,12 @@ const Points = ({ items, none }: { items: { slug: string; text: string }[]; none
 const VERDICTS = [['attack', 'Attack'], ['bug', 'Bug'], ['release', 'Bad release'], ['hardware', 'Hardware'], ['lab', 'Our own lab']] as const
 
 function Verdict({ alert }: { alert: AlertDetail }) {
-  const client = useQueryClient()
-  const inFleet = useInFleet()
-  const [problem, setProblem] = useState<string | null>(null)
-  const say = async (verdict: string) => {
-    try {
-      await call(inFleet(`/alerts/${encodeURIComponent(alert.id)}/verdict`), { method: 'POST', body: { verdict, note: '' } })
-      setProblem(null)
-      await client.invalidateQueries()
-    } catch (error) {
-      setProblem(error instanceof ApiError ? error.problem.title : 'The dashboard does not answer.')
-    }
-  }
+  const { say, problem } = useSay()
   return (
     <div>
       <div className="badges" role="group" aria-label="Verdict">
         <span className="muted">It was</span>
-        {VERDICTS.map(([verdict, label]) => <button key={verdict} className="action" type="button" aria-pressed={alert.verdict?.verdict === verdict} onClick={() => void say(verdict)}>{label}</button>)}
+        {VERDICTS.map(([verdict, label]) => <button key={verdict} className="action" type="button" aria-pressed={alert.verdict?.verdict === verdict} onClick={() => void say(`/alerts/${encodeURIComponent(alert.id)}/verdict`, { verdict, note: '' })}>{label}</button>)}
       </div>
       {problem !== null && <p role="alert">{problem}</p>}
     </div>

@@ -1,8 +1,6 @@
-import { useQueryClient } from '@tanstack/react-query'
 import { Link, useParams } from '@tanstack/react-router'
-import { useState } from 'react'
 import type { DeviceDetail } from '../../../api/contract.ts'
-import { ApiError, call, useApi, useInFleet } from '../api.ts'
+import { useApi, useSay } from '../api.ts'
 import { AuthBadge, Badge, EvidenceBadge, Loaded, Page } from '../parts/basics.tsx'
 import { count, short, when } from '../words.ts'
 
@@ -79,26 +77,17 @@ function Timeline({ device }: { device: DeviceDetail }) {
 }
 
 function Status({ device }: { device: DeviceDetail }) {
-  const client = useQueryClient()
-  const inFleet = useInFleet()
-  const [problem, setProblem] = useState<string | null>(null)
-  const set = async (status: string) => {
+  const { say, problem } = useSay()
+  const set = (status: string) => {
     const reason = window.prompt(`Why should ${device.device} be ${status}? The reason is kept in the audit log.`)
-    if (reason === null) return
-    try {
-      await call(inFleet(`/devices/${encodeURIComponent(device.device)}/status`), { method: 'POST', body: { status, reason } })
-      setProblem(null)
-      await client.invalidateQueries()
-    } catch (error) {
-      setProblem(error instanceof ApiError ? error.problem.title : 'The dashboard does not answer.')
-    }
+    if (reason !== null) void say(`/devices/${encodeURIComponent(device.device)}/status`, { status, reason })
   }
   return (
     <div>
       <div className="badges">
-        {device.registry.status !== 'active' && <button className="action" type="button" onClick={() => void set('active')}>Let it report again</button>}
-        {device.registry.status === 'active' && <button className="action" type="button" onClick={() => void set('disabled')}>Disable</button>}
-        {device.registry.status !== 'revoked' && <button className="action" type="button" onClick={() => void set('revoked')}>Revoke</button>}
+        {device.registry.status !== 'active' && <button className="action" type="button" onClick={() => set('active')}>Let it report again</button>}
+        {device.registry.status === 'active' && <button className="action" type="button" onClick={() => set('disabled')}>Disable</button>}
+        {device.registry.status !== 'revoked' && <button className="action" type="button" onClick={() => set('revoked')}>Revoke</button>}
       </div>
       {device.registry.reason !== '' && <p className="muted">{device.registry.reason}</p>}
       {problem !== null && <p role="alert">{problem}</p>}
