@@ -102,7 +102,7 @@ interface Engine { child: ChildProcess; port: number; exited: Promise<string> }
 async function launchEngine(start: Extract<ToEngine, { kind: 'start' }>, logger: Logger): Promise<Engine> {
   const child = fork(ENGINE, [], {
     env: engineEnvironment(start.memoryLimitBytes),
-    execArgv: ['--max-old-space-size=192', '--disable-warning=ExperimentalWarning'],
+    execArgv: ['--max-old-space-size=192', '--max-semi-space-size=4', '--disable-warning=ExperimentalWarning'],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     serialization: 'json',
   })

@@ -38,7 +38,7 @@ const FORM = 'v1'
 const NOBODY = { symbols: async () => ({ status: 'missing' as const, reason: 'not asked while preparing' }), map: async () => null }
 
 /** The child that prepares is ended when nobody needed it for so long. */
-const IDLE_MS = 20_000
+const IDLE_MS = 5_000
 
 export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSettingsSchema.parse({}), logger, metrics: registry }: {
   blobs: Blobs
