@@ -1,0 +1,150 @@
+import { fork, spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { loadavg, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { BucketsPage, CrashesPage } from '../../dashboard/api/contract.ts'
+import { createFleet, type FleetDevice } from '../../ingest/device/fleet.ts'
+import type { Figure } from './bench.ts'
+import type { FromLoad, LoadPlan } from './latency/load.ts'
+
+/**
+ * From the 202 to the page, everything on this machine: `overrun start` as a user runs it, real dumps with their symbols,
+ * signed by many devices in another process at a steady pace.
+ *
+ * One request at a time asks the API what people see, the buckets and their counts, exact and deduplicated; it says how
+ * many crashes are visible. The embedded log is one queue and the worker writes it in its order, so the n-th crash that
+ * was acknowledged is visible from the first answer that counts n: seen late by at most the time between two questions,
+ * never early. At the end each acknowledged id is looked for, by itself: a crash that is not there was lost.
+ */
+export const name = 'latency'
+export const describe = 'signed real crashes at 100/s for 30 s, from the acknowledgement until a query sees them'
+
+const ROOT = join(import.meta.dirname, '..', '..')
+const CORPUS = join(ROOT, 'test', 'corpus')
+const PER_SECOND = 100
+const SECONDS = 30
+const DEVICES = 200
+const POLL_MS = 50
+const GIVE_UP_MS = 30_000
+const TARGET_P95_MS = 2_000
+
+interface Server { ingest_url: string; dashboard_url: string; token: string }
+/** How many crashes a query saw, and when its answer was there. */
+interface Sight { at: number; crashes: number }
+
+export async function run(print: (figure: Figure) => void): Promise<void> {
+  const data = await mkdtemp(join(tmpdir(), 'bench-latency-'))
+  const fleet = createFleet({ devices: DEVICES, name: 'bench', now: Date.now() })
+  const child = spawn(process.execPath, ['overrun.ts', 'start', '--data', data, '--ingest-port', '0', '--dashboard-port', '0', '--json'], { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] })
+  const ended = once(child, 'exit')
+  try {
+    const [line] = await Promise.race([once(createInterface({ input: child.stdout }), 'line'), ended.then(([code]) => { throw new Error(`overrun start ended with ${String(code)}`) })]) as [string]
+    const server = JSON.parse(line) as Server
+    await api(server, 'fleets/default/anchors', { body: JSON.stringify({ pem: fleet.ca.pem, key_protection: 'hardware' }), type: 'application/json' })
+    for (const { name: file, bytes } of symbolFiles()) await api(server, `symbols?name=${file}`, { body: bytes, type: 'application/octet-stream' })
+
+    const load = fork(join(import.meta.dirname, 'latency', 'load.ts'))
+    const done = answerOf(load)
+    load.send(planOf(server, fleet.devices))
+    const sights = await watch(server, done)
+    const { acknowledged, refusals, elapsedMs } = await done
+    if (acknowledged.length === 0) throw new Error(`no report was acknowledged: ${refusals[0]}`)
+    const { found, more } = await identify(server, new Set(acknowledged.map(({ id }) => id)))
+    const latencies = latenciesOf(acknowledged.map(({ at }) => at), sights)
+
+    const at = (share: number) => latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))]!
+    print({ name: 'acknowledged', value: (acknowledged.length * 1000) / elapsedMs, unit: 'crashes/s', baseline: PER_SECOND, ratio: (acknowledged.length * 1000) / elapsedMs / PER_SECOND })
+    print({ name: 'ingest to queryable, p50', value: at(0.5), unit: 'ms' })
+    print({ name: 'ingest to queryable, p95', value: at(0.95), unit: 'ms', baseline: TARGET_P95_MS, ratio: at(0.95) / TARGET_P95_MS })
+    print({ name: 'ingest to queryable, max', value: latencies.at(-1)!, unit: 'ms' })
+    print({ name: 'between two questions, median', value: gapOf(sights), unit: 'ms' })
+    print({ name: 'load average of the machine', value: loadavg()[0]!, unit: '' })
+    print({ name: 'acknowledged and lost', value: acknowledged.length - found, unit: 'crashes', baseline: 0 })
+    if (refusals.length > 0) throw new Error(`${refusals.length} reports were not acknowledged, the first: ${refusals[0]}`)
+    if (found < acknowledged.length || more > 0) throw new Error(`of ${acknowledged.length} acknowledged crashes ${found} are there, and ${more} that nobody sent`)
+  } finally {
+    child.kill('SIGTERM')
+    await ended
+    await rm(data, { recursive: true })
+  }
+}
+
+/** Looks until everything that was acknowledged is visible, or nothing more becomes visible for long. */
+async function watch(server: Server, done: Promise<FromLoad>): Promise<Sight[]> {
+  const sights: Sight[] = [{ at: Date.now(), crashes: 0 }]
+  let wanted = Infinity
+  let progress = Date.now()
+  void done.then(({ acknowledged }) => {
+    wanted = acknowledged.length
+    progress = Date.now()
+  }, () => { wanted = 0 })
+  while (sights.at(-1)!.crashes < wanted && (wanted === Infinity || Date.now() - progress < GIVE_UP_MS)) {
+    await delay(POLL_MS)
+    const { items } = await api<BucketsPage>(server, 'buckets?limit=200')
+    const crashes = items.reduce((sum, bucket) => sum + bucket.crashes, 0)
+    if (crashes > sights.at(-1)!.crashes) progress = Date.now()
+    sights.push({ at: Date.now(), crashes })
+  }
+  return sights
+}
+
+/** In ms, sorted. A crash that never became visible waits until the last look. */
+function latenciesOf(acknowledgedAt: readonly number[], sights: readonly Sight[]): number[] {
+  let look = 0
+  return acknowledgedAt.toSorted((a, b) => a - b).map((at, index) => {
+    while (look < sights.length - 1 && sights[look]!.crashes < index + 1) look++
+    return Math.max(0, sights[look]!.at - at)
+  }).sort((a, b) => a - b)
+}
+
+function gapOf(sights: readonly Sight[]): number {
+  const gaps = sights.slice(1).map(({ at }, index) => at - sights[index]!.at).sort((a, b) => a - b)
+  return gaps[gaps.length >> 1] ?? 0
+}
+
+/** Each bucket's crashes, by id: how many of the acknowledged are there, and how many that are not of them. */
+async function identify(server: Server, acknowledged: ReadonlySet<string>): Promise<{ found: number; more: number }> {
+  const seen: string[] = []
+  for (const { bucket } of (await api<BucketsPage>(server, 'buckets?limit=200')).items) {
+    for (let cursor: string | null = ''; cursor !== null; ) {
+      const page: CrashesPage = await api(server, `buckets/${bucket}/crashes?limit=200${cursor && `&cursor=${encodeURIComponent(cursor)}`}`)
+      seen.push(...page.items.map(({ id }) => id))
+      cursor = page.next
+    }
+  }
+  const found = new Set(seen.filter((id) => acknowledged.has(id))).size
+  return { found, more: seen.length - found }
+}
+
+async function api<T>({ dashboard_url: url, token }: Server, path: string, sent?: { body: string | Buffer<ArrayBuffer>; type: string }): Promise<T> {
+  const response = await fetch(new URL(`/api/v1/${path}`, url), {
+    headers: { authorization: `Bearer ${token}`, ...(sent && { 'content-type': sent.type }) }, ...(sent && { method: 'POST', body: sent.body }),
+  })
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`)
+  return await response.json() as T
+}
+
+function planOf({ ingest_url: url }: Server, devices: readonly FleetDevice[]): LoadPlan {
+  const folder = join(CORPUS, 'crashpad-x64')
+  return {
+    url: `${url}/v1/crashes`, perSecond: PER_SECOND, reports: PER_SECOND * SECONDS,
+    devices: devices.map(({ keyPem, chain }) => ({ keyPem, chain: chain.map((der) => der.toString('base64')) })),
+    dumps: readdirSync(folder).map((file) => readFileSync(join(folder, file), 'base64')),
+  }
+}
+
+function symbolFiles(): { name: string; bytes: Buffer<ArrayBuffer> }[] {
+  const folder = join(CORPUS, 'symbols')
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.sym'))
+    .map((path) => ({ name: path.split('/').at(-1)!, bytes: readFileSync(join(folder, path)) }))
+}
+
+async function answerOf(load: ChildProcess): Promise<FromLoad> {
+  const ended = once(load, 'exit').then(([code]) => { throw new Error(`the load process ended with ${String(code)}`) })
+  ended.catch(() => {})
+  return (await Promise.race([once(load, 'message'), ended]) as [FromLoad])[0]
+}
