@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import { registerStart } from './dashboard/cli/start.ts'
 import { registerDemo } from './dashboard/cli/demo.ts'
 import { registerAddAnchor } from './dashboard/cli/add-anchor.ts'
+import { registerVerify } from './dashboard/cli/verify.ts'
 import { registerFleetInit } from './ingest/device/fleet-init.ts'
 import { registerSend } from './ingest/device/send.ts'
 import { registerExplain } from './symbolicate/explain.ts'
@@ -18,6 +19,7 @@ const program = new Command('overrun')
 registerDemo(program)
 registerStart(program)
 registerSend(program)
+registerVerify(program)
 registerExplain(program)
 registerSymbols(program)
 const fleet = program.command('fleet').description('Certificates and anchors of a fleet')
