@@ -40,7 +40,7 @@ interface Case {
 }
 
 const recordSchema = crashDetailSchema.pick({
-  id: true, fleet: true, received_at: true, device: true, device_key: true, anchor: true, digest: true, standing: true, flags: true, manifest_length: true, device_status: true,
+  id: true, fleet: true, received_at: true, device: true, device_key: true, anchor: true, digest: true, standing: true, flags: true, manifest_length: true, dump_length: true, size: true, device_status: true,
 })
 const addedSchema = z.object({ pem: z.string(), key_protection: z.enum(KEY_PROTECTIONS), scope: z.string().optional() })
 const DAY = 86_400_000
@@ -88,7 +88,9 @@ async function caseOfServer(id: string, options: VerifyOptions): Promise<Case> {
   const record = await server.get(`/crashes/${id}${inFleet}`, recordSchema)
   if (record.manifest_length === 0) throw new CommandError(21, `crash ${id} was not signed: there is nothing to verify`)
   const its = `?fleet=${encodeURIComponent(record.fleet)}`
-  const [manifest, dump] = [await server.bytes(`/crashes/${id}/manifest${its}`), await server.bytes(`/crashes/${id}/dump${its}`)]
+  const manifest = await server.bytes(`/crashes/${id}/manifest${its}`)
+  const stayed = record.standing === 'claimed' && record.dump_length === 0 && record.size > 0
+  const dump = stayed ? null : await server.bytes(`/crashes/${id}/dump${its}`)
   const { settings } = await server.get(`/fleets/${encodeURIComponent(record.fleet)}`, fleetSchema)
   return {
     id, fleet: record.fleet, record,
@@ -166,14 +168,14 @@ function contradiction(verified: Verified, { record, trusted }: Case): { slug: s
   return undefined
 }
 
-function sayingOf(verified: Verified, { id, fleet, trusted, at, timeIs, record }: Case) {
+function sayingOf(verified: Verified, { id, fleet, kept, trusted, at, timeIs, record }: Case) {
   const { manifest, claims } = verified
   const { anchor, subject, by } = trusted.find(({ anchor: { sha256 } }) => sha256 === verified.anchor)!
   return {
     good: true, id: id ?? (fleet === null ? null : idIn(fleet, verified)), fleet,
     device: verified.deviceId, device_key: verified.deviceKeyId, issuer: verified.issuer, key_protection: verified.keyProtection,
     anchor: { sha256: anchor.sha256, subject, trusted_by: by },
-    algorithm: manifest.alg, content_type: manifest.contentType, size: claims.size, digest: digestOf(manifest), claims,
+    algorithm: manifest.alg, content_type: manifest.contentType, size: claims.size, digest: digestOf(manifest), dump_checked: kept.dump !== null, claims,
     received_at: record?.received_at ?? null, certificates_valid_at: new Date(at).toISOString(), time_is: timeIs,
     flags: [...new Set([...verified.flags, ...record?.flags ?? []])], standing: record?.standing ?? null, device_status: record?.device_status ?? null,
   }
@@ -187,6 +189,7 @@ function inWords(said: ReturnType<typeof sayingOf>): string {
     ['anchor', `${said.anchor.subject}, SHA-256 ${said.anchor.sha256}`],
     ['trusted by', said.anchor.trusted_by],
     ['what', `${said.size} bytes of ${said.content_type}, SHA-256 ${said.digest}, ${said.algorithm}`],
+    ['dump', said.dump_checked ? 'is what was signed' : 'stayed on the device: only its digest is signed here'],
     ['counters', `boot ${bootcount}, report ${seq}`],
     ['claims', Object.entries(claims).map(([name, value]) => `${name} ${JSON.stringify(value)}`).join(', ') || 'no others'],
     ['received', said.received_at && `${said.received_at} (the server's word)`],

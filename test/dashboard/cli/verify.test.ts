@@ -89,6 +89,12 @@ test('a dump that was altered in the archive, and a record that speaks of anothe
   expect(await online(await stored(report(4), { row: { id } }).then(() => id))).toMatchObject({ code: 21, err: expect.stringContaining('record-contradicts: the server says id') })
 })
 
+test('a crash whose dump stayed on the device is good as far as it goes, and says so', async () => {
+  const claimed = { standing: 'claimed', dump_length: '0' }
+  expect(await online(await stored(report(7), { row: claimed }))).toMatchObject({ code: 0, out: expect.stringContaining('stayed on the device') })
+  expect(await online(await stored(report(8), { row: { ...claimed, standing: 'counted' } }))).toMatchObject({ code: 21, err: expect.stringContaining('size-mismatch') })
+})
+
 test('a manifest that names its certificate by hash is checked with the chain that the same key sent before', async () => {
   const leaf = createHash('sha256').update(device.chain[0]!).digest()
   const short = forge({ dump, key: device.key, headers: [[33, null], [34, list(int(-16), bstr(leaf))]], claims: [[267, int(8)], [6, null]] })
