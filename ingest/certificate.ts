@@ -69,7 +69,7 @@ const CURVES: Readonly<Record<string, { type: KeyType; pointBytes: number }>> = 
 const ED25519 = '1.3.101.112'
 const RSA = '1.2.840.113549.1.1.1'
 
-/** `allowRsa` is for test suites whose chains are RSA; no setting of the product reaches it. */
+/** `allowRsa` is for test suites whose chains are RSA (`cert check --allow-rsa`); no setting of the door reaches it. */
 export function parseCertificate(der: Uint8Array, { allowRsa = false } = {}): Certificate | Refusal {
   try {
     return read(der, allowRsa)

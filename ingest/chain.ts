@@ -325,11 +325,11 @@ function readAnchor(der: Uint8Array, allowRsa: boolean): Certificate | Refusal {
 export type LintedAnchor = { anchor: Pick<Anchor, 'der' | 'sha256'>; subject: string; keyType: string; notBefore: number; notAfter: number }
 
 /** Whether a certificate can be an anchor at all, before anybody trusts it: PEM text with one certificate, or DER. */
-export function lintAnchor(source: string | Uint8Array): LintedAnchor | Refusal {
+export function lintAnchor(source: string | Uint8Array, { allowRsa = false } = {}): LintedAnchor | Refusal {
   const der = typeof source === 'string' ? certificatesOf(source) : [source]
   const [only, ...more] = der
   if (only === undefined || more.length > 0) return refuse('certificate-malformed', `anchor: ${der.length} certificates in the file, one expected`)
-  const certificate = readAnchor(only, false)
+  const certificate = readAnchor(only, allowRsa)
   if (isRefusal(certificate)) return certificate
   const { sha256, subjectNames, keyType, notBefore, notAfter } = certificate
   return { anchor: { der: only, sha256 }, subject: nameText(subjectNames), keyType, notBefore, notAfter }

@@ -51,7 +51,10 @@ export function lintCrl(source: string | Uint8Array, { anchors, issuer, previous
 /** CAs of the fleet, one of which has to be the maker of the list: the one given, if its path holds, else the anchors. */
 function issuersAmong(anchors: readonly Anchor[], issuer: Uint8Array[], at: number): Certificate[] | Refusal {
   const [given] = issuer
-  if (given === undefined) return anchors.map(({ der }) => parseCertificate(der)).filter((read) => !('slug' in read))
+  if (given === undefined) return anchors.flatMap(({ der }) => {
+    const certificate = parseCertificate(der)
+    return isRefusal(certificate) ? [] : [certificate]
+  })
   const path = createChainVerifier({ cacheSize: 1 }).verify(issuer, anchors, () => ({ expiredLeafMs: 0, eku: 'any' }), at)
   if (isRefusal(path)) return refuse('crl-issuer', path.detail)
   const certificate = parseCertificate(given)
