@@ -56,19 +56,21 @@ export function judgePath({ chain, anchors, crls, at }: PathGiven, { anyOrder = 
 }
 const FLEET = 'checked'
 
-/** From the leaf, which comes first, upwards by name and signature, until an anchor has signed or nobody has. */
-export function pathAmong([leaf, ...others]: Uint8Array[], anchors: Uint8Array[], allowRsa: boolean): Uint8Array[] {
-  const readable = (list: Uint8Array[]): Certificate[] => list.map((der) => parseCertificate(der, { allowRsa })).filter((read): read is Certificate => !isRefusal(read))
-  const [tops, candidates] = [readable(anchors), readable(others)]
-  const issued = (certificate: Certificate) => (by: Certificate): boolean => certificate.issuer === by.subject && isSignedBy(certificate, by)
-  const path = readable(leaf ? [leaf] : [])
-  for (let last = path[0]; last && path.length < MAX_CERTIFICATES && !tops.some(issued(last)); last = path.at(-1)) {
-    const next = candidates.filter((candidate) => !path.includes(candidate)).find(issued(last))
+/** From the leaf, which comes first, upwards by name and signature, until an anchor has signed; what is given where that leads nowhere, so that the judgement says why. */
+function pathAmong(given: Uint8Array[], anchors: Uint8Array[], allowRsa: boolean): Uint8Array[] {
+  const [leaf, ...others] = given.map((der) => parseCertificate(der, { allowRsa }))
+  const tops = anchors.map((der) => parseCertificate(der, { allowRsa }))
+  const path = leaf === undefined || isRefusal(leaf) ? [] : [leaf]
+  for (let last = path[0]; last && path.length <= MAX_CERTIFICATES; last = path.at(-1)) {
+    if (tops.some((anchor) => issued(last, anchor))) return path.map(({ der }) => der)
+    const next = others.find((candidate): candidate is Certificate => issued(last, candidate) && !path.includes(candidate as Certificate))
     if (next === undefined) break
     path.push(next)
   }
-  return path.length > 0 ? path.map(({ der }) => der) : leaf ? [leaf] : []
+  return given
 }
+
+const issued = (certificate: Certificate, by: Certificate | Refusal): boolean => !isRefusal(by) && certificate.issuer === by.subject && isSignedBy(certificate, by)
 
 function single(chainFile: string, anchorFiles: string[], options: Options): number {
   let given: PathGiven

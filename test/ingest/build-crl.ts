@@ -39,7 +39,7 @@ export function drawCrl({ issuer, key, thisUpdate, nextUpdate = thisUpdate + 7 *
 }
 
 /** As der(0x30), up to 16 MiB. */
-function bigSequence(parts: readonly Buffer[]): Buffer {
+function bigSequence(parts: readonly Uint8Array[]): Buffer {
   const body = Buffer.concat(parts)
   return body.length < 0x10000 ? der(0x30, body) : Buffer.concat([Buffer.of(0x30, 0x83, body.length >> 16, (body.length >> 8) & 0xff, body.length & 0xff), body])
 }
