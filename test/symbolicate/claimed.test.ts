@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { encode, rfc8949EncodeOptions } from 'cborg'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { TOPIC_ACCEPTED } from '../../infra/log/log.ts'
@@ -116,4 +117,12 @@ test('what quotas kept out is a row, however often it is read', async () => {
     { device: 'loud', slug: 'quota-device', last: '2026-06-01 00:00:09.000', reports: '7', digests: [{ digest: 'aa', reports: '6' }] },
   ])
   expect(await world.metrics()).toMatch(/overrun_worker_events_total\{result="fact"\} [1-9]/)
+})
+
+test("a crash-storm digest is a row of its own kind, with its facts", async () => {
+  const digest = encode(new Map<number, unknown>([[1, 900], [2, 5], [3, 95], [4, 850], [5, 1], [6, 4096], [7, 65536], [8, new Map([['SIGSEGV', 900]])]]), rfc8949EncodeOptions)
+  const crash = accepted(digest, { contentType: 'application/vnd.overrun.crash-storm+cbor', claims: { compartment: 'httpd' } })
+  await settle(crash)
+  expect(await rowOf(crash.id)).toMatchObject({ status: 'ok', kind: 'crash-storm', format: 'crash-storm', title: 'crash storm in httpd', evidence: 2, standing: 'counted' })
+  expect((await rowOf(crash.id)).evidence_for).toContainEqual({ slug: 'crash-storm', text: '900 crashes between 5 s and 95 s of uptime' })
 })
