@@ -1,6 +1,6 @@
 import { hash, type KeyObject } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import { isSignedBy, parseCertificate, same, type Certificate } from './certificate.ts'
+import { isSignedBy, parseCertificate, same, type Certificate, type KeyType } from './certificate.ts'
 import type { AcceptedCrash } from './contract.ts'
 import { NO_CRLS, revokedAt, type CrlSet } from './crl.ts'
 import type { TcbInfo } from './dice.ts'
@@ -322,7 +322,7 @@ function readAnchor(der: Uint8Array, allowRsa: boolean): Certificate | Refusal {
   return namesIssuer(certificate, certificate, 'the anchor') ?? certificate
 }
 
-export type LintedAnchor = { anchor: Pick<Anchor, 'der' | 'sha256'>; subject: string; keyType: string; notBefore: number; notAfter: number }
+export type LintedAnchor = { anchor: Pick<Anchor, 'der' | 'sha256'>; subject: string; keyType: KeyType; notBefore: number; notAfter: number }
 
 /** Whether a certificate can be an anchor at all, before anybody trusts it: PEM text with one certificate, or DER. */
 export function lintAnchor(source: string | Uint8Array, { allowRsa = false } = {}): LintedAnchor | Refusal {

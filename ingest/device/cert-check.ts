@@ -17,6 +17,7 @@ import { isRefusal, type Refusal } from '../outcome.ts'
  * example, may be the one that revokes.
  */
 export function registerCertCheck(cert: Command): void {
+  let list: 'anchor' | 'crl' = 'anchor'
   cert.command('check')
     .description("Say whether a device's certificate chain would be accepted, and why not")
     .argument('[chain]', 'the chain in PEM, leaf first, without the anchor')
@@ -25,12 +26,20 @@ export function registerCertCheck(cert: Command): void {
     .option('--at <time>', 'judge as of this moment (ISO 8601)', moment)
     .option('--any-order', 'look for the path among the certificates given; the door wants exactly the path, in order')
     .option('--allow-rsa', 'let RSA pass, as the door never does')
+    .on('option:anchor', () => { list = 'anchor' })
+    .on('option:crl', () => { list = 'crl' })
     .option('--batch', 'read {"id","anchors","chain","crls","at"} a line from stdin, PEM in text or lists, and answer {"id","accepted","slug"} a line')
     .option('--json', 'print one line of JSON')
     .addHelpText('after', '\nExit codes: 0 accepted, 2 usage, 21 refused, 23 file not found. With --batch 0, or 21 when a line could not be read.')
-    .action(async (chain: string | undefined, options: Options) => {
-      if (options.batch) process.exitCode = await batch(options)
-      else if (chain === undefined || !options.anchor) process.exitCode = fail(2, 'a chain and --anchor are needed, or --batch')
+    .action(async (last: string | undefined, options: Options) => {
+      if (options.batch) {
+        process.exitCode = await batch(options)
+        return
+      }
+      // A list of files takes every word that follows, the chain too when it comes right after.
+      const files = options[list] ?? []
+      const chain = last ?? (files.length > 1 ? files.pop() : undefined)
+      if (chain === undefined || !options.anchor) process.exitCode = fail(2, 'a chain and --anchor are needed, or --batch')
       else process.exitCode = single(chain, options.anchor, options)
     })
 }

@@ -1,9 +1,9 @@
 import { sign, type KeyObject } from 'node:crypto'
-import { der, objectIdentifier } from '../../ingest/device/issue.ts'
+import { der, objectIdentifier, type Name } from '../../ingest/device/issue.ts'
 
 /** Draws revocation lists (RFC 5280 5.1) by hand, right unless a part is replaced. */
 export type CrlParts = {
-  /** Subject of the issuer as DER: cut out of its certificate. */
+  /** Subject of the issuer as DER. */
   issuer: Uint8Array
   key: KeyObject
   thisUpdate: number
@@ -15,6 +15,9 @@ export type CrlParts = {
   extensions?: readonly Buffer[]
   version?: Buffer
 }
+
+/** A name whose texts are UTF8String, as issueCertificate writes those of CAs. */
+export const nameDer = (name: Name): Buffer => der(0x30, ...name.map(([type, text]) => der(0x31, der(0x30, objectIdentifier(type), der(0x0c, Buffer.from(text))))))
 
 export const extensionOf = (oid: string, critical: boolean, value: Uint8Array): Buffer => (
   der(0x30, objectIdentifier(oid), ...(critical ? [Buffer.from([1, 1, 0xff])] : []), der(0x04, value))

@@ -10,12 +10,12 @@ import { CRL_REQUIRED, DEFAULT_CHAIN_POLICY, createChainVerifier, type Anchor, t
 import { crlSetOf, parseCrl, revokedAt, type Crl, type CrlSet } from '../../ingest/crl.ts'
 import { lintCrl } from '../../ingest/crl-import.ts'
 import { createFleet, type Authority } from '../../ingest/device/fleet.ts'
-import { AT, basicConstraints, der, issueCertificate, keyUsage, objectIdentifier, spkiOf } from '../../ingest/device/issue.ts'
+import { AT, basicConstraints, der, issueCertificate, keyUsage, spkiOf } from '../../ingest/device/issue.ts'
 import { OUTCOMES } from '../../ingest/outcome.ts'
 import { createVerifier } from '../../ingest/verify.ts'
 import { decodeManifest, type Manifest } from '../../ingest/manifest.ts'
 import { signReport } from '../../ingest/device/sign.ts'
-import { crlPem, drawCrl, extensionOf, reasonCode, type CrlParts } from './build-crl.ts'
+import { crlPem, drawCrl, extensionOf, nameDer, reasonCode, type CrlParts } from './build-crl.ts'
 
 const DAY = 24 * 3600 * 1000
 const NOW = Date.UTC(2026, 10, 22)
@@ -25,9 +25,8 @@ const anchor: Anchor = { der: fleet.ca.certificate, sha256: 'a'.repeat(64), keyP
 
 /** By node's reader, not ours. */
 const serialOf = (certificate: Buffer): Buffer => Buffer.from(new X509Certificate(certificate).serialNumber, 'hex')
-const nameOf = ({ name }: Authority): Buffer => der(0x30, ...name.map(([type, text]) => der(0x31, der(0x30, objectIdentifier(type), der(0x0c, Buffer.from(text))))))
 
-const by = (authority: Authority, parts: Partial<CrlParts> = {}): Buffer => drawCrl({ issuer: nameOf(authority), key: authority.key, thisUpdate: NOW - DAY, ...parts })
+const by = (authority: Authority, parts: Partial<CrlParts> = {}): Buffer => drawCrl({ issuer: nameDer(authority.name), key: authority.key, thisUpdate: NOW - DAY, ...parts })
 const revoking = (certificate: Buffer, parts: Partial<CrlParts> = {}): Buffer => by(fleet.intermediate, { revoked: [{ serial: serialOf(certificate), at: NOW - 2 * DAY }], ...parts })
 function read(list: Buffer): Crl {
   const crl = parseCrl(list)
@@ -185,7 +184,7 @@ describe('the import of a list', () => {
   test.each<[string, string, () => unknown]>([
     ['crl-issuer', 'of an issuer that no anchor vouches for', () => lint(list, [createFleet({ devices: 0, now: NOW - DAY }).intermediate.certificate])],
     ['crl-issuer', 'of an issuer that was not given', () => lint(list, [])],
-    ['crl-issuer', 'signed by a device', () => lint(drawCrl({ issuer: der(0x30, der(0x31, der(0x30, objectIdentifier(AT.commonName), der(0x0c, Buffer.from('demo-0001'))))), key: device.key, thisUpdate: NOW }), device.chain)],
+    ['crl-issuer', 'signed by a device', () => lint(drawCrl({ issuer: nameDer([[AT.commonName, 'demo-0001']]), key: device.key, thisUpdate: NOW }), device.chain)],
     ['crl-older', 'with the number of the one that is there', () => lint(list, undefined, { number: 5n, thisUpdate: NOW - 9 * DAY })],
     ['crl-older', 'with a higher number, made earlier', () => lint(list, undefined, { number: 4n, thisUpdate: NOW })],
     ['crl-malformed', 'from the future', () => lint(by(fleet.intermediate, { thisUpdate: NOW + DAY }))],
