@@ -4,6 +4,8 @@ import { Command } from 'commander'
 import { registerStart } from './dashboard/cli/start.ts'
 import { registerDemo } from './dashboard/cli/demo.ts'
 import { registerAddAnchor } from './dashboard/cli/add-anchor.ts'
+import { registerVerify } from './dashboard/cli/verify.ts'
+import { registerCertCheck } from './ingest/device/cert-check.ts'
 import { registerFleetInit } from './ingest/device/fleet-init.ts'
 import { registerSend } from './ingest/device/send.ts'
 import { registerExplain } from './symbolicate/explain.ts'
@@ -18,10 +20,12 @@ const program = new Command('overrun')
 registerDemo(program)
 registerStart(program)
 registerSend(program)
+registerVerify(program)
 registerExplain(program)
 registerSymbols(program)
 const fleet = program.command('fleet').description('Certificates and anchors of a fleet')
 registerFleetInit(fleet)
 registerAddAnchor(fleet)
+registerCertCheck(program.command('cert').description('Certificate chains of devices'))
 
 await program.parseAsync()

@@ -1,8 +1,7 @@
-import type { Log } from '../infra/log/log.ts'
-import { TOPIC_ACCEPTED } from '../infra/log/log.ts'
-import { BrokenWorld } from '../infra/service/errors.ts'
+import type { Append } from './append.ts'
 import { encodeAcceptedCrash, type AcceptedCrash } from './contract.ts'
 import { crashId, unsignedCrashId } from './crash-id.ts'
+import type { KnownCrashes } from './known.ts'
 import type { IngestMetrics } from './metrics.ts'
 import { refuse, type Refusal } from './outcome.ts'
 import type { Replay } from './replay.ts'
@@ -19,7 +18,15 @@ import type { Verified } from './verify.ts'
  */
 export interface Accepted { status: 'queued' | 'duplicate'; id: string; authLevel: AcceptedCrash['authLevel'] }
 
-export interface SignedReport { verified: Verified; source: string; receivedAt: number; held: Held; annotations: AcceptedCrash['annotations'] }
+export interface SignedReport {
+  verified: Verified
+  source: string
+  receivedAt: number
+  held: Held
+  annotations: AcceptedCrash['annotations']
+  /** Set when the dump stayed on the device: the crash that has the same fingerprint (offer.ts). */
+  claimedOf?: string
+}
 
 export interface UnsignedReport {
   fleet: string
@@ -37,20 +44,18 @@ export interface Accept {
 }
 
 const LATE_MS = 6 * 60 * 60 * 1000
+/** Older than that is no clock to believe, and would open a partition of the table for every month that a device invents. */
+const OLDEST_MS = 400 * 24 * 60 * 60 * 1000
 
-export function createAccept({ log, replay, metrics, appendMs }: { log: Log; replay: Replay; metrics: IngestMetrics; appendMs: number }): Accept {
-  async function append(crash: AcceptedCrash): Promise<void> {
-    try {
-      await withDeadline(log.append(TOPIC_ACCEPTED, { key: `${crash.fleet}/${crash.deviceId}`, value: encodeAcceptedCrash(crash) }), appendMs)
-    } catch (error) {
-      metrics.publishErrors.inc()
-      throw error
-    }
+export function createAccept({ append, replay, known, metrics }: { append: Append; replay: Replay; known: KnownCrashes; metrics: IngestMetrics }): Accept {
+  async function keep(crash: AcceptedCrash): Promise<void> {
+    await append(crash, encodeAcceptedCrash(crash))
     metrics.accepted.inc({ auth_level: crash.authLevel, standing: crash.standing })
-    metrics.bytes.inc(crash.size)
+    if (crash.claimedOf === undefined) metrics.bytes.inc(crash.size)
+    known.learn(crash)
   }
 
-  async function signed({ verified, source, receivedAt, held, annotations }: SignedReport): Promise<Accepted | Refusal> {
+  async function signed({ verified, source, receivedAt, held, annotations, claimedOf }: SignedReport): Promise<Accepted | Refusal> {
     const { fleet, deviceKeyId, claims, manifest } = verified
     const { bootcount, seq } = claims
     const id = crashId({ fleet, deviceKeyId, bootcount, seq, digest: held.digest })
@@ -62,14 +67,14 @@ export function createAccept({ log, replay, metrics, appendMs }: { log: Log; rep
     const eventTime = eventTimeOf(claims.iat, claim.previousEvent, receivedAt)
     const crash: AcceptedCrash = {
       v: 1, id, fleet, receivedAt, eventTime, authLevel: 'payload-signed',
-      standing: claim.kind === 'fresh' ? 'counted' : claim.kind === 'stale' ? 'stale-counter' : 'counter-reuse',
+      standing: claim.kind === 'fresh' ? (claimedOf === undefined ? 'counted' : 'claimed') : claim.kind === 'stale' ? 'stale-counter' : 'counter-reuse',
       deviceId: verified.deviceId, deviceKeyId, issuer: verified.issuer, anchor: verified.anchor, keyProtection: verified.keyProtection,
       flags: receivedAt - eventTime > LATE_MS ? [...verified.flags, 'late'] : verified.flags,
       source, contentType: manifest.contentType, digest: held.digest, size: held.size, claims, annotations,
-      manifest: manifest.item, dump: held.dump,
+      manifest: manifest.item, dump: held.dump, ...(claimedOf === undefined ? {} : { claimedOf }),
     }
     try {
-      await append(crash)
+      await keep(crash)
       if (claim.kind === 'fresh') claim.keep(eventTime)
     } finally {
       if (claim.kind === 'fresh') claim.release()
@@ -82,7 +87,7 @@ export function createAccept({ log, replay, metrics, appendMs }: { log: Log; rep
   async function unsigned({ fleet, source, receivedAt, held, claims, annotations }: UnsignedReport): Promise<Accepted> {
     const { id, deviceId } = unsignedCrashId({ fleet, source, digest: held.digest })
     try {
-      await append({
+      await keep({
         v: 1, id, fleet, receivedAt, eventTime: receivedAt, authLevel: 'project-key', standing: 'counted', deviceId,
         keyProtection: 'unknown', flags: [], source, contentType: 'application/x-minidump', digest: held.digest, size: held.size,
         claims, annotations, dump: held.dump,
@@ -96,18 +101,11 @@ export function createAccept({ log, replay, metrics, appendMs }: { log: Log; rep
   return { signed, unsigned }
 }
 
-/** What the device says, clamped to [the previous event of its key, now]; detectors use it. `iat` is never a reason to refuse. */
+/**
+ * What the device says, clamped to [the previous event of its key, now] and to the last 400 days; detectors use it.
+ * `iat` is never a reason to refuse.
+ */
 function eventTimeOf(iat: number | undefined, previousEvent: number, receivedAt: number): number {
   if (iat === undefined) return receivedAt
-  return Math.max(Math.min(Math.floor(iat * 1000), receivedAt), Math.min(previousEvent, receivedAt))
-}
-
-async function withDeadline<T>(work: Promise<T>, ms: number): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>()
-  const timer = setTimeout(() => reject(new BrokenWorld('log-deadline', `log: no answer within ${ms} ms`, { retryable: true })), ms)
-  try {
-    return await Promise.race([work, promise])
-  } finally {
-    clearTimeout(timer)
-  }
+  return Math.min(Math.max(Math.floor(iat * 1000), previousEvent, receivedAt - OLDEST_MS), receivedAt)
 }

@@ -1,6 +1,7 @@
 import { createPublicKey, hash, verify, type KeyObject } from 'node:crypto'
 import { DerError, TAG, bitString, boolean, children, derOf, expectTag, integerBytes, oid, sequence, time, unsigned, type Der } from './der.ts'
-import { relativeNames, type Attribute } from './names.ts'
+import { readTcbInfo, readUeid, type TcbInfo } from './dice.ts'
+import { canonicalName, relativeNames, type Attribute } from './names.ts'
 import { refuse, type Refusal } from './outcome.ts'
 
 /**
@@ -8,7 +9,7 @@ import { refuse, type Refusal } from './outcome.ts'
  *
  *   Certificate    = SEQUENCE { tbs TBSCertificate, signatureAlgorithm, signature BIT STRING }
  *   TBSCertificate = SEQUENCE { [0] version, serial INTEGER, signatureAlgorithm, issuer Name, validity SEQUENCE { Time, Time },
- *                               subject Name, subjectPublicKeyInfo, [3] extensions }        unique identifiers are refused
+ *                               subject Name, subjectPublicKeyInfo, [1] and [2] unique identifiers, ignored, [3] extensions }
  *   Extension      = SEQUENCE { id OID, critical BOOLEAN DEFAULT FALSE, value OCTET STRING }
  *
  * node:crypto's X509Certificate does not give the extensions in full; the JavaScript certificate libraries do, at 7 ms a
@@ -22,10 +23,10 @@ export type Certificate = {
   signatureAlgorithm: SignatureAlgorithm
   signature: Uint8Array
   serial: Uint8Array
-  /** Names as DER, for comparing, and as text parts. */
-  issuer: Uint8Array
+  /** Names in the form for comparing, and in parts. */
+  issuer: string
   issuerNames: Attribute[][]
-  subject: Uint8Array
+  subject: string
   subjectNames: Attribute[][]
   /** ms since the epoch, both inclusive. */
   notBefore: number
@@ -41,16 +42,16 @@ export type KeyType = 'P-256' | 'P-384' | 'Ed25519' | 'RSA'
 
 export type Extensions = {
   basicConstraints?: { ca: boolean; pathLength?: number }
-  keyUsage?: { digitalSignature: boolean; keyCertSign: boolean }
+  keyUsage?: { digitalSignature: boolean; keyCertSign: boolean; cRLSign: boolean }
   extendedKeyUsage?: string[]
   subjectKeyId?: Uint8Array
   authorityKeyId?: { keyId?: Uint8Array; serial?: Uint8Array }
-  /** Security version from a DICE TcbInfo. */
-  tcbSvn?: number
+  /** What a DICE TcbInfo proves of the firmware. */
+  tcb?: TcbInfo
   ueid?: Uint8Array
 }
 
-type SignatureAlgorithm = { keys: readonly KeyType[]; digest: string | null }
+export type SignatureAlgorithm = { keys: readonly KeyType[]; digest: string | null }
 
 const SIGNATURE_ALGORITHMS: Readonly<Record<string, SignatureAlgorithm>> = {
   '1.2.840.10045.4.3.2': { keys: ['P-256', 'P-384'], digest: 'sha256' },
@@ -68,7 +69,7 @@ const CURVES: Readonly<Record<string, { type: KeyType; pointBytes: number }>> = 
 const ED25519 = '1.3.101.112'
 const RSA = '1.2.840.113549.1.1.1'
 
-/** `allowRsa` is for test suites whose chains are RSA; no setting of the product reaches it. */
+/** `allowRsa` is for test suites whose chains are RSA (`cert check --allow-rsa`); no setting of the door reaches it. */
 export function parseCertificate(der: Uint8Array, { allowRsa = false } = {}): Certificate | Refusal {
   try {
     return read(der, allowRsa)
@@ -79,7 +80,8 @@ export function parseCertificate(der: Uint8Array, { allowRsa = false } = {}): Ce
   }
 }
 
-class OutsideProfile extends Error {
+/** Thrown inside certificate.ts and crl.ts, where it becomes a refusal. */
+export class OutsideProfile extends Error {
   readonly refusal: Refusal
   constructor(refusal: Refusal) {
     super(refusal.detail)
@@ -90,9 +92,8 @@ class OutsideProfile extends Error {
 function read(der: Uint8Array, allowRsa: boolean): Certificate {
   const [tbs, outerAlgorithm, signature, ...more] = sequence(derOf(der, TAG.sequence))
   if (tbs === undefined || outerAlgorithm === undefined || more.length > 0) throw new DerError('not a TBS, an algorithm and a signature')
-  const [version, serialField, innerAlgorithm, issuer, validity, subject, spki, extensionField, ...rest] = sequence(tbs)
+  const [version, serialField, innerAlgorithm, issuer, validity, subject, spki, ...optional] = sequence(tbs)
   if (unsigned(children(expectTag(version, 0xa0))[0]) !== 2) throw new DerError('not version 3')
-  if (rest.length > 0) throw new DerError('fields after the extensions')
   const serial = integerBytes(serialField)
   if (serial[0]! >= 0x80 || serial.length > 20 || (serial.length === 1 && serial[0] === 0)) throw new DerError('serial number is not positive with at most 20 bytes')
   if (!same(expectTag(innerAlgorithm, TAG.sequence).whole, outerAlgorithm.whole)) throw new DerError('the two signature algorithms differ')
@@ -107,15 +108,24 @@ function read(der: Uint8Array, allowRsa: boolean): Certificate {
     signatureAlgorithm: readSignatureAlgorithm(outerAlgorithm, allowRsa),
     signature: wholeBytes(signature),
     serial,
-    issuer: issuer!.whole, issuerNames,
-    subject: subject!.whole, subjectNames,
+    issuer: canonicalName(issuerNames), issuerNames,
+    subject: canonicalName(subjectNames), subjectNames,
     notBefore: time(notBefore), notAfter: time(notAfter),
     spki: spki!.whole, ...key,
-    extensions: extensionField === undefined ? {} : readExtensions(extensionField),
+    extensions: readOptional(optional),
   }
 }
 
-function readSignatureAlgorithm(element: Der, allowRsa: boolean): SignatureAlgorithm {
+/** Unique identifiers, which nobody writes any more and which decide nothing here, and extensions: each at most once, in order. */
+function readOptional(fields: Der[]): Extensions {
+  const order = [0x81, 0x82, 0xa3]
+  const positions = fields.map(({ tag }) => order.indexOf(tag))
+  if (positions.some((position, i) => position <= (positions[i - 1] ?? -1))) throw new DerError('fields after the public key that are not identifiers and extensions in order')
+  const extensions = fields.find(({ tag }) => tag === 0xa3)
+  return extensions === undefined ? {} : readExtensions(extensions)
+}
+
+export function readSignatureAlgorithm(element: Der, allowRsa: boolean): SignatureAlgorithm {
   const [id, parameters, ...rest] = sequence(element)
   const name = oid(id)
   const algorithm = SIGNATURE_ALGORITHMS[name]
@@ -154,7 +164,7 @@ function readKey(spki: Der, allowRsa: boolean): { keyType: KeyType; key: KeyObje
   }
 }
 
-function wholeBytes(element: Der | undefined): Uint8Array {
+export function wholeBytes(element: Der | undefined): Uint8Array {
   const { bytes, unused } = bitString(element)
   if (unused !== 0) throw new DerError('bit string of a key or signature is not whole bytes')
   return bytes
@@ -171,8 +181,8 @@ const READERS: Readonly<Record<string, (value: Uint8Array, into: Extensions) => 
   '2.5.29.19': (value, into) => { into.basicConstraints = readBasicConstraints(value) },
   '2.5.29.35': (value, into) => { into.authorityKeyId = readAuthorityKeyId(value) },
   '2.5.29.37': (value, into) => { into.extendedKeyUsage = readExtendedKeyUsage(value) },
-  '2.23.133.5.4.1': (value, into) => { into.tcbSvn = readTcbSvn(value) },
-  '2.23.133.5.4.4': (value, into) => { into.ueid = expectTag(sequence(derOf(value, TAG.sequence))[0], TAG.octetString).content },
+  '2.23.133.5.4.1': (value, into) => { into.tcb = readTcbInfo(value) },
+  '2.23.133.5.4.4': (value, into) => { into.ueid = readUeid(value) },
 }
 
 function readExtensions(field: Der): Extensions {
@@ -209,12 +219,12 @@ function readBasicConstraints(value: Uint8Array): NonNullable<Extensions['basicC
   return pathLength === undefined ? { ca: true } : { ca: true, pathLength: unsigned(pathLength) }
 }
 
-/** KeyUsage = BIT STRING: bit 0 digitalSignature, bit 5 keyCertSign, counted from the highest. */
+/** KeyUsage = BIT STRING: bit 0 digitalSignature, bit 5 keyCertSign, bit 6 cRLSign, counted from the highest. */
 function readKeyUsage(value: Uint8Array): NonNullable<Extensions['keyUsage']> {
   const { bytes } = bitString(derOf(value, TAG.bitString))
   const first = bytes[0] ?? 0
   if (first === 0 && (bytes[1] ?? 0) === 0) throw new DerError('keyUsage allows nothing')
-  return { digitalSignature: (first & 0x80) !== 0, keyCertSign: (first & 0x04) !== 0 }
+  return { digitalSignature: (first & 0x80) !== 0, keyCertSign: (first & 0x04) !== 0, cRLSign: (first & 0x02) !== 0 }
 }
 
 function readExtendedKeyUsage(value: Uint8Array): string[] {
@@ -224,7 +234,7 @@ function readExtendedKeyUsage(value: Uint8Array): string[] {
 }
 
 /** AuthorityKeyIdentifier = SEQUENCE { [0] keyIdentifier, [1] authorityCertIssuer, [2] authorityCertSerialNumber } */
-function readAuthorityKeyId(value: Uint8Array): NonNullable<Extensions['authorityKeyId']> {
+export function readAuthorityKeyId(value: Uint8Array): NonNullable<Extensions['authorityKeyId']> {
   const found: NonNullable<Extensions['authorityKeyId']> = {}
   for (const field of sequence(derOf(value, TAG.sequence))) {
     if (field.tag === 0x80) found.keyId = field.content
@@ -234,16 +244,10 @@ function readAuthorityKeyId(value: Uint8Array): NonNullable<Extensions['authorit
   return found
 }
 
-/** DiceTcbInfo (TCG DICE Attestation Architecture): a sequence of optional fields; [3] is the security version. */
-function readTcbSvn(value: Uint8Array): number | undefined {
-  const svn = sequence(derOf(value, TAG.sequence)).find(({ tag }) => tag === 0x83)
-  return svn === undefined ? undefined : unsigned(svn, 0x83)
-}
-
 export const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
 
-/** Whether `issuer`'s key made the signature of `certificate`. */
-export function isSignedBy(certificate: Certificate, issuer: Certificate): boolean {
-  const { keys, digest } = certificate.signatureAlgorithm
-  return keys.includes(issuer.keyType) && verify(digest, certificate.tbs, issuer.key, certificate.signature)
+/** Whether `issuer`'s key made the signature of a certificate, or of a revocation list. */
+export function isSignedBy({ signatureAlgorithm: { keys, digest }, tbs, signature }: Signed, issuer: Pick<Certificate, 'keyType' | 'key'>): boolean {
+  return keys.includes(issuer.keyType) && verify(digest, tbs, issuer.key, signature)
 }
+export type Signed = Pick<Certificate, 'signatureAlgorithm' | 'tbs' | 'signature'>

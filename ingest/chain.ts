@@ -1,7 +1,9 @@
 import { hash, type KeyObject } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import { isSignedBy, parseCertificate, same, type Certificate } from './certificate.ts'
+import { isSignedBy, parseCertificate, same, type Certificate, type KeyType } from './certificate.ts'
 import type { AcceptedCrash } from './contract.ts'
+import { NO_CRLS, revokedAt, type CrlSet } from './crl.ts'
+import type { TcbInfo } from './dice.ts'
 import { COMMON_NAME, SERIAL_NUMBER, nameText, soleText } from './names.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
 
@@ -9,20 +11,20 @@ import { isRefusal, refuse, type Refusal } from './outcome.ts'
  * Path validation, a narrow profile of RFC 5280 section 6: what is not needed to sign crash reports is refused.
  *
  * - The chain comes in order, leaf first, with at most two intermediates; the anchor is configured, never sent. No search
- *   for a path: each certificate must be issued by the next, byte for byte in name, by key and by key identifier.
+ *   for a path: each certificate must be issued by the next, by name, by key and by key identifier.
  * - Every issuer is a CA with keyCertSign, within its path length and its validity (the anchor too: OpenSSL does the same).
  *   An expired leaf is accepted and flagged for as long as the fleet's policy says: a device that comes back after a
  *   winter in a drawer should still tell how it crashed.
  * - Nothing that would need RFC 5280's policy or name-constraint machinery, no self-issued certificate (so no cycles of
  *   one), no unknown critical extension, no algorithm outside P-256, P-384, Ed25519.
  *
- * A path that verified is remembered by the SHA-256 of its leaf, up to `cacheSize` leaves; validity in time, the anchor
- * being still configured and the fleet's policy are judged on every call. Paths that failed are not remembered, so
+ * A path that verified is remembered by the SHA-256 of its leaf, up to `cacheSize` leaves; validity in time, revocation,
+ * the anchor being still configured and the fleet's policy are judged on every call. Paths that failed are not remembered, so
  * strangers cannot push devices out of the cache.
  */
 export type ChainVerifier = {
   /** `chain` in DER, leaf first; `at` in ms since the epoch. */
-  verify(chain: Uint8Array[], anchors: readonly Anchor[], policyOf: (fleet: string) => ChainPolicy, at: number): ChainResult | Refusal
+  verify(chain: Uint8Array[], anchors: readonly Anchor[], policyOf: (fleet: string) => ChainPolicy, at: number, crls?: CrlSet): ChainResult | Refusal
   /** The chain whose leaf has this SHA-256, if it verified here before. */
   chainOf(leafSha256: Uint8Array): Uint8Array[] | undefined
 }
@@ -46,7 +48,15 @@ export type ChainPolicy = {
   readonly expiredLeafMs: number
   /** A leaf must have one of these extended key usages (OIDs), or 'any'. */
   readonly eku: readonly string[] | 'any'
+  /** Absent: CRL_IF_THERE. */
+  readonly crl?: CrlPolicy
 }
+
+/** What happens when the list of an issuer on the path has run out, or is not there. */
+export type CrlPolicy = { readonly expired: 'flag' | 'refuse'; readonly missing: 'accept' | 'refuse' }
+/** An old list is better than none: it is used and flagged `crl-expired`. The device registry knows of revocations besides. */
+export const CRL_IF_THERE: CrlPolicy = { expired: 'flag', missing: 'accept' }
+export const CRL_REQUIRED: CrlPolicy = { expired: 'refuse', missing: 'refuse' }
 
 /** A leaf and two intermediates. */
 export const MAX_CERTIFICATES = 3
@@ -76,9 +86,11 @@ export type ChainResult = {
   anchor: Anchor
   fleet: string
   flags: string[]
-  /** Security version and UEID that the certificates prove (TCG DICE). */
-  tcbSvn?: number
+  /** Firmware and UEID that the certificates prove (TCG DICE). */
+  tcb?: TcbInfo
   ueid?: Uint8Array
+  /** What the issuers' revocation lists say against the path. Told only once the signature is good. */
+  revoked?: Refusal
   /** Why the leaf may not sign crash reports. Told only once its signature is good. */
   unfit?: Refusal
 }
@@ -90,18 +102,18 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
   const intermediates = new LRUCache<string, { certificate: Certificate; issuedBy: string }>({ max: 1024 })
 
   return {
-    verify(chain, anchors, policyOf, at) {
+    verify(chain, anchors, policyOf, at, crls = NO_CRLS) {
       const leaf = chain[0]
       if (leaf === undefined || chain.length > MAX_CERTIFICATES) return refuse('chain-malformed', `chain: ${chain.length} certificates, 1 to ${MAX_CERTIFICATES} expected`)
       const known = paths.get(hash('sha256', leaf, 'hex'))
       const trust = trustIn(anchors)
       const anchor = known && isChain(known, chain) && trust.byId.get(known.trustedAs)
-      if (anchor) return judge(known, anchor, policyOf(anchor.fleet), at)
+      if (anchor) return judge(known, anchor, policyOf(anchor.fleet), at, crls)
       // The copy lets go of the request's buffer, which a cached view would keep alive.
       const built = build(chain.map((certificate) => new Uint8Array(certificate)), trust)
       if (isRefusal(built)) return built
       paths.set(built.path.leaf.sha256, built.path)
-      return judge(built.path, built.anchor, policyOf(built.anchor.fleet), at)
+      return judge(built.path, built.anchor, policyOf(built.anchor.fleet), at, crls)
     },
     chainOf(leafSha256) {
       const path = paths.get(Buffer.from(leafSha256).toString('hex'))
@@ -122,19 +134,17 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
     for (const [i, der] of chain.entries()) {
       const certificate = (i > 0 && intermediates.get(hash('sha256', der, 'hex'))?.certificate) || parseCertificate(der, { allowRsa })
       if (isRefusal(certificate)) return refuse(certificate.slug, `chain: ${nth(i)}: ${certificate.detail}`)
-      if (same(certificate.issuer, certificate.subject)) return refuse('certificate-self-issued', `chain: ${nth(i)} is issued by its own name`)
+      if (certificate.issuer === certificate.subject) return refuse('certificate-self-issued', `chain: ${nth(i)} is issued by its own name`)
       certificates.push(certificate)
     }
     const [leaf, ...issuing] = certificates as [Certificate, ...Certificate[]]
-    if (leaf.extensions.basicConstraints?.ca) return refuse('certificate-is-ca', 'chain: the leaf is a CA certificate')
-    if (leaf.extensions.keyUsage?.keyCertSign) return refuse('certificate-is-ca', 'chain: the leaf may sign certificates')
     for (const [i, issuer] of issuing.entries()) {
       const refusal = mayIssue(issuer, nth(i + 1), i) ?? namesIssuer(certificates[i]!, issuer, nth(i))
       if (refusal) return refusal
     }
 
     const top = certificates.at(-1)!
-    const candidates = trust.bySubject.get(nameKey(top.issuer)) ?? []
+    const candidates = trust.bySubject.get(top.issuer) ?? []
     if (candidates.length === 0) return refuse('anchor-unknown', `chain: no anchor is named ${nameText(top.issuerNames)}`)
     let refusal: Refusal | undefined
     const anchor = candidates.find(({ certificate }) => {
@@ -161,9 +171,9 @@ export function createChainVerifier({ cacheSize, allowRsa = false }: { cacheSize
 }
 
 /** What is judged on every call; the rest of a leaf is let go, since there may be as many as devices. */
-type KeptLeaf = Pick<Certificate, 'der' | 'sha256' | 'notBefore' | 'notAfter' | 'key' | 'keyType' | 'extensions'>
-const keep = ({ der, sha256, notBefore, notAfter, key, keyType, extensions: { keyUsage, extendedKeyUsage, tcbSvn, ueid } }: Certificate): KeptLeaf => (
-  { der, sha256, notBefore, notAfter, key, keyType, extensions: { keyUsage, extendedKeyUsage, tcbSvn, ueid } }
+type KeptLeaf = Pick<Certificate, 'der' | 'sha256' | 'serial' | 'notBefore' | 'notAfter' | 'key' | 'keyType' | 'extensions'>
+const keep = ({ der, sha256, serial, notBefore, notAfter, key, keyType, extensions: { basicConstraints, keyUsage, extendedKeyUsage, tcb, ueid } }: Certificate): KeptLeaf => (
+  { der, sha256, serial, notBefore, notAfter, key, keyType, extensions: { basicConstraints, keyUsage, extendedKeyUsage, tcb, ueid } }
 )
 
 type Path = {
@@ -178,8 +188,8 @@ type Path = {
   issuer: string
 }
 
-/** What does change: time, and the fleet's policy. */
-function judge(path: Path, anchor: Anchor, policy: ChainPolicy, at: number): ChainResult | Refusal {
+/** What does change: time, revocation, and the fleet's policy. */
+function judge(path: Path, anchor: Anchor, policy: ChainPolicy, at: number, crls: CrlSet): ChainResult | Refusal {
   const flags: string[] = []
   const { leaf, issuing } = path
   for (const [i, certificate] of [leaf, ...issuing, path.anchorCertificate].entries()) {
@@ -191,17 +201,41 @@ function judge(path: Path, anchor: Anchor, policy: ChainPolicy, at: number): Cha
     }
     flags.push('certificate-expired')
   }
-  const { tcbSvn, ueid } = leaf.extensions
+  const { tcb, ueid } = leaf.extensions
+  const listed = revocation(path, anchor.fleet, policy.crl ?? CRL_IF_THERE, at, crls)
+  const revoked = listed === 'crl-expired' ? undefined : listed
+  if (listed === 'crl-expired') flags.push(listed)
   const unfit = usageOf(leaf, [...issuing, path.anchorCertificate], policy)
   return {
     leafKey: leaf.key, leafKeyType: leaf.keyType, deviceKeyId: path.deviceKeyId, deviceId: path.deviceId, issuer: path.issuer,
     anchor, fleet: anchor.fleet, flags,
-    ...(tcbSvn !== undefined && { tcbSvn }), ...(ueid && { ueid }), ...(unfit && { unfit }),
+    ...(tcb && { tcb }), ...(ueid && { ueid }), ...(revoked && { revoked }), ...(unfit && { unfit }),
   }
+}
+
+/** From the anchor down, so that what an issuer lost is said before what it issued. */
+function revocation({ leaf, issuing, anchorCertificate }: Path, fleet: string, policy: CrlPolicy, at: number, crls: CrlSet): Refusal | 'crl-expired' | undefined {
+  let expired = false
+  for (let i = issuing.length; i >= 0; i--) {
+    const issuer = issuing[i] ?? anchorCertificate
+    const crl = crls.find(fleet, issuer)
+    if (crl === undefined || at < crl.thisUpdate) {
+      if (policy.missing === 'refuse') return refuse('crl-missing', `chain: no revocation list of ${nameText(issuer.subjectNames)} is at hand`)
+      continue
+    }
+    const since = revokedAt(crl, (i === 0 ? leaf : issuing[i - 1]!).serial)
+    if (since !== undefined) return refuse('certificate-revoked', `chain: ${nth(i)} was revoked by ${crl.issuerText} at ${new Date(since).toISOString()}`)
+    if (at < crl.nextUpdate + 1000) continue
+    if (policy.expired === 'refuse') return refuse('crl-expired', `chain: the revocation list of ${crl.issuerText} was good until ${new Date(crl.nextUpdate).toISOString()}`)
+    expired = true
+  }
+  return expired ? 'crl-expired' : undefined
 }
 
 /** Key usage of the leaf, and extended key usage, which an issuer that has one passes on as a limit. */
 function usageOf(leaf: KeptLeaf, issuing: Certificate[], policy: ChainPolicy): Refusal | undefined {
+  if (leaf.extensions.basicConstraints?.ca) return refuse('certificate-is-ca', 'chain: the leaf is a CA certificate')
+  if (leaf.extensions.keyUsage?.keyCertSign) return refuse('certificate-is-ca', 'chain: the leaf may sign certificates')
   if (!leaf.extensions.keyUsage?.digitalSignature) return refuse('certificate-usage', 'chain: the leaf lacks keyUsage digitalSignature')
   const accepted = policy.eku
   if (accepted === 'any') return undefined
@@ -226,7 +260,7 @@ function mayIssue({ extensions: { basicConstraints, keyUsage } }: Certificate, w
 }
 
 function namesIssuer({ issuer, extensions: { authorityKeyId } }: Certificate, by: Certificate, which: string): Refusal | undefined {
-  if (!same(issuer, by.subject)) return refuse('chain-order', `chain: ${which} names another issuer than the subject of the next certificate`)
+  if (issuer !== by.subject) return refuse('chain-order', `chain: ${which} names another issuer than the subject of the next certificate`)
   const { keyId, serial } = authorityKeyId ?? {}
   if (keyId && by.extensions.subjectKeyId && !same(keyId, by.extensions.subjectKeyId)) return refuse('chain-order', `chain: ${which} names another key identifier than its issuer has`)
   if (serial && !same(serial, by.serial)) return refuse('chain-order', `chain: ${which} names another serial number than its issuer has`)
@@ -257,7 +291,6 @@ function deviceIdOf(leaf: Certificate, issuing: Certificate[], anchor: Anchor, d
 }
 
 const nth = (i: number): string => (i === 0 ? 'the leaf' : `intermediate ${i}`)
-const nameKey = (name: Uint8Array): string => Buffer.from(name).toString('latin1')
 const certificatesIn = ({ leaf, issuing }: Path): Uint8Array[] => [leaf.der, ...issuing.map(({ der }) => der)]
 const isChain = (path: Path, chain: Uint8Array[]): boolean => chain.length === 1 + path.issuing.length && certificatesIn(path).every((der, i) => same(der, chain[i]!))
 
@@ -273,8 +306,7 @@ function readTrust(anchors: readonly Anchor[], allowRsa: boolean): Trust {
     const certificate = readAnchor(anchor.der, allowRsa)
     if (isRefusal(certificate)) continue
     byId.set(trustId({ anchor, certificate }), anchor)
-    const key = nameKey(certificate.subject)
-    bySubject.set(key, [...(bySubject.get(key) ?? []), { anchor, certificate }])
+    bySubject.set(certificate.subject, [...(bySubject.get(certificate.subject) ?? []), { anchor, certificate }])
   }
   return { byId, bySubject }
 }
@@ -285,19 +317,19 @@ function readAnchor(der: Uint8Array, allowRsa: boolean): Certificate | Refusal {
   if (isRefusal(certificate)) return refuse(certificate.slug, `anchor: ${certificate.detail}`)
   const refusal = mayIssue(certificate, 'the anchor', 0)
   if (refusal) return refusal
-  if (!same(certificate.issuer, certificate.subject)) return certificate
+  if (certificate.issuer !== certificate.subject) return certificate
   if (!isSignedBy(certificate, certificate)) return refuse('certificate-signature', 'anchor: names itself as issuer and is not signed by its own key')
   return namesIssuer(certificate, certificate, 'the anchor') ?? certificate
 }
 
-export type LintedAnchor = { anchor: Pick<Anchor, 'der' | 'sha256'>; subject: string; keyType: string; notBefore: number; notAfter: number }
+export type LintedAnchor = { anchor: Pick<Anchor, 'der' | 'sha256'>; subject: string; keyType: KeyType; notBefore: number; notAfter: number }
 
 /** Whether a certificate can be an anchor at all, before anybody trusts it: PEM text with one certificate, or DER. */
-export function lintAnchor(source: string | Uint8Array): LintedAnchor | Refusal {
+export function lintAnchor(source: string | Uint8Array, { allowRsa = false } = {}): LintedAnchor | Refusal {
   const der = typeof source === 'string' ? certificatesOf(source) : [source]
   const [only, ...more] = der
   if (only === undefined || more.length > 0) return refuse('certificate-malformed', `anchor: ${der.length} certificates in the file, one expected`)
-  const certificate = readAnchor(only, false)
+  const certificate = readAnchor(only, allowRsa)
   if (isRefusal(certificate)) return certificate
   const { sha256, subjectNames, keyType, notBefore, notAfter } = certificate
   return { anchor: { der: only, sha256 }, subject: nameText(subjectNames), keyType, notBefore, notAfter }

@@ -15,6 +15,7 @@ export const limitsSchema = z.object({
   inlineBytes: bytes.default(256 * 1024).describe('Largest dump that rides in the log message; larger ones go to the blob store first'),
   inflatedBytes: bytes.default(64 * 1024 * 1024).describe('Most bytes that the gzip body of a multipart upload may inflate to'),
   bytesInFlight: bytes.default(128 * 1024 * 1024).describe('Bytes of dumps held in memory at once; above it new ones get 503'),
+  chainsCached: z.int().positive().default(10_000).describe('Verified certificate chains remembered, about 4 KB each'),
   connections: z.int().positive().default(10_000).describe('Most open connections'),
   headersMs: ms.default(15_000).describe('Time for a request line and its headers'),
   manifestMs: ms.default(10_000).describe('Time for the whole manifest, once the headers are there'),
@@ -27,11 +28,16 @@ export const limitsSchema = z.object({
 export const quotasSchema = z.object({
   devicePerMinute: rate.default(30).describe('Reports of one device, sustained; charged only after its signature is good'),
   deviceBurst: rate.default(120).describe('Reports of one device at once'),
+  issuerPerMinute: rate.default(60_000).describe('Reports of all devices under one issuer, sustained'),
+  issuerBurst: rate.default(150_000).describe('Reports of all devices under one issuer at once'),
+  fleetPerMinute: rate.default(120_000).describe('Reports of one fleet, sustained'),
+  fleetBurst: rate.default(300_000).describe('Reports of one fleet at once'),
   sourceFailuresPerMinute: rate.default(60).describe('Refused requests of one network (/24 or /48), sustained'),
   sourceFailureBurst: rate.default(300).describe('Refused requests of one network at once; beyond it the network gets 429'),
   uploadsPerMinute: rate.default(60).describe('Unsigned uploads of one network, sustained'),
   uploadBurst: rate.default(300).describe('Unsigned uploads of one network at once'),
   tracked: z.int().positive().default(100_000).describe('Devices and networks remembered; the least recently seen are forgotten first'),
+  summaryMs: ms.default(10_000).describe('How often what a quota kept out is written to the log'),
 })
 
 export const ingestSettingsSchema = z.object({
@@ -42,6 +48,7 @@ export const ingestSettingsSchema = z.object({
   appendMs: ms.default(10_000).describe('Deadline of the log; past it the device gets 503 and sends again'),
   retryAfterSeconds: z.int().positive().default(5).describe('Retry-After of a 503'),
   registryIntervalMs: ms.default(2_000).describe('How often anchors, fleet settings and device states are read again'),
+  knownDays: z.number().positive().default(7).describe('Days for which an offered crash with a known fingerprint needs no dump of its own'),
   limits: limitsSchema.prefault({}),
   quotas: quotasSchema.prefault({}),
 })

@@ -5,6 +5,9 @@ import { z } from 'zod'
  * AcceptedCrash, version 1: what ingest promises to the worker, as one CBOR map per message of `crashes.accepted`,
  * keyed by device. It is self-contained: the manifest and (up to 256 KiB) the dump are the very bytes that were signed.
  * A version 2 will stand beside this one, and both decode; kept bytes of version 1 are in test/ingest.
+ *
+ * Beside crashes the topic carries two facts about devices, told apart by `type` (a crash has none): Heartbeat, a device
+ * that is alive on a version, and Refused, what a quota kept out. They share the topic for its order by device.
  */
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'bytes expected')
 const count = z.int().nonnegative()
@@ -57,7 +60,10 @@ const acceptedCrashSchema = z.object({
   fleet: z.string(),
   /** Server receive time, ms since the epoch: the authority. */
   receivedAt: count,
-  /** iat clamped to [this device key's previous event, receivedAt], else receivedAt; ms. Decided here, so a re-read of the log decides the same. */
+  /**
+   * iat clamped to [this device key's previous event, receivedAt], and to at most 400 days before receivedAt; else
+   * receivedAt; ms. Decided here, so a re-read of the log decides the same.
+   */
   eventTime: count,
   authLevel: z.enum(AUTH_LEVELS),
   standing: z.enum(STANDINGS),
@@ -85,21 +91,70 @@ const acceptedCrashSchema = z.object({
   /** The COSE_Sign1 item, byte for byte. */
   manifest: bytes.optional(),
   dump: z.union([z.object({ bytes }), z.object({ blob: z.string() })]),
+  /**
+   * Id of the crash whose fingerprint this one names (offer.ts); with fresh counters its standing is `claimed`. Its own
+   * dump stayed on the device: `dump` is empty, while `digest` and `size` are what the manifest signs.
+   */
+  claimedOf: z.string().regex(/^[0-9a-f]{32}$/).optional(),
 })
 export type AcceptedCrash = z.infer<typeof acceptedCrashSchema>
 
-export const encodeAcceptedCrash = (crash: AcceptedCrash): Uint8Array => encode(withoutUndefined({ ...crash, claims: withoutUndefined(crash.claims) }))
+const heartbeatSchema = z.object({
+  v: z.literal(1),
+  type: z.literal('heartbeat'),
+  fleet: z.string(),
+  receivedAt: count,
+  authLevel: z.enum(AUTH_LEVELS),
+  /** Only `counted` ones say that a device is alive: an older counter may be a replay. */
+  standing: z.enum(['counted', 'stale-counter']),
+  deviceId: z.string(),
+  deviceKeyId: z.string(),
+  claims: claimsSchema,
+})
+export type Heartbeat = z.infer<typeof heartbeatSchema>
 
-/** Unknown at the edge, exact inside: a message that is not an AcceptedCrash is a dead letter with this reason. */
-export function decodeAcceptedCrash(message: Uint8Array): { crash: AcceptedCrash } | { slug: 'message-undecodable' | 'message-invalid'; reason: string } {
+/** Reports of one device that a quota kept out, between two times. The id makes a repeated message one fact. */
+const refusedSchema = z.object({
+  v: z.literal(1),
+  type: z.literal('refused'),
+  id: z.string().regex(/^[0-9a-f]{32}$/),
+  fleet: z.string(),
+  /** Empty for all devices that found no room in the summary. */
+  deviceId: z.string(),
+  slug: z.enum(['quota-device', 'quota-issuer', 'quota-fleet']),
+  firstAt: count,
+  lastAt: count,
+  reports: count,
+  /** SHA-256 of the dumps as signed, hex, and how many reports had each; those of a longer list are in `reports` alone. */
+  digests: z.array(z.object({ digest: z.string(), reports: count })),
+})
+export type Refused = z.infer<typeof refusedSchema>
+
+export const encodeAcceptedCrash = (crash: AcceptedCrash): Uint8Array => encode(withoutUndefined({ ...crash, claims: withoutUndefined(crash.claims) }))
+export const encodeHeartbeat = (heartbeat: Heartbeat): Uint8Array => encode({ ...heartbeat, claims: withoutUndefined(heartbeat.claims) })
+export const encodeRefused = (refused: Refused): Uint8Array => encode(refused)
+
+/** Unknown at the edge, exact inside: a message that is none of these is a dead letter with this reason. */
+export type Decoded = { crash: AcceptedCrash } | { heartbeat: Heartbeat } | { refused: Refused } | { slug: 'message-undecodable' | 'message-invalid'; reason: string }
+
+export function decodeMessage(message: Uint8Array): Decoded {
   let value: unknown
   try {
     value = decode(message)
   } catch (error) {
     return { slug: 'message-undecodable', reason: `log message: not CBOR: ${error instanceof Error ? error.message : String(error)}` }
   }
-  const parsed = acceptedCrashSchema.safeParse(value)
-  if (parsed.success) return { crash: parsed.data }
+  switch (typeOf(value)) {
+    case 'heartbeat': return checked(heartbeatSchema.safeParse(value), (heartbeat) => ({ heartbeat }))
+    case 'refused': return checked(refusedSchema.safeParse(value), (refused) => ({ refused }))
+    default: return checked(acceptedCrashSchema.safeParse(value), (crash) => ({ crash }))
+  }
+}
+
+const typeOf = (value: unknown): unknown => (typeof value === 'object' && value !== null && 'type' in value ? value.type : undefined)
+
+function checked<T>(parsed: z.ZodSafeParseResult<T>, named: (data: T) => Decoded): Decoded {
+  if (parsed.success) return named(parsed.data)
   const issue = parsed.error.issues[0]
   return { slug: 'message-invalid', reason: `log message: ${issue?.path.join('.') || 'value'}: ${issue?.message}` }
 }

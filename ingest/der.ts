@@ -4,7 +4,7 @@
  *   element = tag (1 byte), length (1 byte, or 0x80|n and n bytes), content
  *
  * Every length is a claim: it is checked against the element that holds it before anything is sliced. The first thing
- * that is not DER ends the reading with a DerError, which never leaves certificate.ts and its callers in this folder.
+ * that is not DER ends the reading with a DerError, which never leaves certificate.ts and crl.ts.
  */
 export class DerError extends Error {}
 
@@ -17,7 +17,7 @@ export type Der = {
 }
 
 export const TAG = {
-  boolean: 0x01, integer: 0x02, bitString: 0x03, octetString: 0x04, oid: 0x06, utf8: 0x0c, printable: 0x13, teletex: 0x14, ia5: 0x16,
+  boolean: 0x01, integer: 0x02, bitString: 0x03, octetString: 0x04, oid: 0x06, enumerated: 0x0a, utf8: 0x0c, printable: 0x13, teletex: 0x14, ia5: 0x16,
   utcTime: 0x17, generalizedTime: 0x18, bmp: 0x1e, sequence: 0x30, set: 0x31,
 } as const
 
@@ -54,12 +54,12 @@ export function derOf(bytes: Uint8Array, tag: number): Der {
   return expectTag(element, tag)
 }
 
-/** The elements inside a constructed one, in order. */
-export function children(element: Der): Der[] {
+/** The elements inside a constructed one, in order, at most `most` of them. */
+export function children(element: Der, most = MAX_CHILDREN): Der[] {
   if ((element.tag & 0x20) === 0) throw new DerError(`tag 0x${element.tag.toString(16)} is not constructed`)
   const found: Der[] = []
   for (let at = 0; at < element.content.length;) {
-    if (found.length === MAX_CHILDREN) throw new DerError(`more than ${MAX_CHILDREN} elements in a sequence`)
+    if (found.length === most) throw new DerError(`more than ${most} elements in a sequence`)
     const child = derAt(element.content, at)
     found.push(child)
     at += child.whole.length

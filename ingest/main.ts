@@ -16,7 +16,7 @@ import { createIngest } from './server.ts'
 /**
  * Ingest on its own: the door with an embedded log and files under one folder.
  *
- *   DATA/log  DATA/blobs  DATA/ingest/replay  DATA/ingest/registry.json
+ *   DATA/log  DATA/blobs  DATA/ingest/{replay,known}  DATA/ingest/registry.json
  */
 export interface RunningIngest {
   url: string
@@ -55,7 +55,7 @@ export async function startIngest({ settings, data, clock, logger, load }: Start
     })
     await registry.start()
     stopper.add('registry', () => registry.stop())
-    const ingest = createIngest({ settings, log, blobs, registry, clock, logger, metrics, replayDirectory: join(own, 'replay') })
+    const ingest = createIngest({ settings, log, blobs, registry, clock, logger, metrics, directory: own })
     stopper.add('ingest', () => ingest.stop())
     const address = await ingest.start()
     return { ...address, log, blobs, registry, metrics, stop: () => stopper.stop() }

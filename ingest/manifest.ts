@@ -18,6 +18,8 @@ import { isRefusal, refuse, type Refusal } from './outcome.ts'
  * Decoding says nothing about truth: identity and signature are verify.ts.
  */
 export type Alg = 'ES256' | 'ES384' | 'EdDSA'
+/** What is signed: a dump, or (over nothing) that the device is alive. */
+export type Profile = 'crash-report' | 'heartbeat'
 
 /** One decoded manifest. */
 export type Manifest = {
@@ -25,7 +27,7 @@ export type Manifest = {
   item: Uint8Array
   /** Content of the protected header's byte string: what is signed, with the digest. */
   protectedBytes: Uint8Array
-  profile: 'crash-report'
+  profile: Profile
   alg: Alg
   claims: Claims & Required<Pick<Claims, 'bootcount' | 'seq' | 'size'>>
   /** The EAT ueid claim: never an identity, only compared with the certificate's. */
@@ -44,6 +46,8 @@ const CHAIN_BYTES = 4096
 
 export const CRASH_PROFILE = 'tag:overrun.example,2026:crash-report/1'
 const HEARTBEAT_PROFILE = 'tag:overrun.example,2026:heartbeat/1'
+
+const PROFILES: Record<Profile, string> = { 'crash-report': CRASH_PROFILE, heartbeat: HEARTBEAT_PROFILE }
 
 /** COSE header labels (IANA), by name. */
 export const HEADER = { alg: 1, claims: 15, x5chain: 33, x5t: 34, payloadHashAlg: 258, contentType: 259 } as const
@@ -81,8 +85,8 @@ export function scanManifest(bytes: Uint8Array, limits: ScanLimits = MANIFEST_LI
   return outer
 }
 
-/** `item` is exactly one manifest, as scanManifest found it; the result's byte strings may be views of it. */
-export function decodeManifest(item: Uint8Array): Manifest | Refusal {
+/** `item` is exactly one manifest of the expected profile, as scanManifest found it; the result's byte strings may be views of it. */
+export function decodeManifest(item: Uint8Array, expected: Profile = 'crash-report'): Manifest | Refusal {
   const scan = scanManifest(item)
   if (isRefusal(scan)) return scan
   if (scan.kind === 'incomplete') return refuse('manifest-truncated', `manifest: ends after ${item.length} bytes, inside an item`)
@@ -114,15 +118,15 @@ export function decodeManifest(item: Uint8Array): Manifest | Refusal {
   const decoded = decodeClaims(header.get(HEADER.claims))
   if (isRefusal(decoded)) return decoded
   const { profile, ueid, claims } = decoded
-  if (profile === HEARTBEAT_PROFILE) return refuse('heartbeat-unexpected', 'manifest: eat_profile is that of a heartbeat')
-  if (profile !== CRASH_PROFILE) return refuse('profile-unknown', `manifest: eat_profile is not ${CRASH_PROFILE}`)
+  if (profile === HEARTBEAT_PROFILE && expected === 'crash-report') return refuse('heartbeat-unexpected', 'manifest: eat_profile is that of a heartbeat')
+  if (profile !== PROFILES[expected]) return refuse('profile-unknown', `manifest: eat_profile is not ${PROFILES[expected]}`)
   const { bootcount, seq, size } = claims
   if (bootcount === undefined || seq === undefined || size === undefined) {
     const missing = bootcount === undefined ? '267 (bootcount)' : seq === undefined ? '-65537 (seq)' : '-65538 (size)'
     return refuse('claim-missing', `manifest: claim ${missing} is missing`)
   }
   return {
-    item, protectedBytes, profile: 'crash-report', alg, claims: { ...claims, bootcount, seq, size }, ...(ueid && { ueid }),
+    item, protectedBytes, profile: expected, alg, claims: { ...claims, bootcount, seq, size }, ...(ueid && { ueid }),
     chain, contentType, digest: payload, signature,
   }
 }

@@ -14,11 +14,19 @@ export function registerIngestMetrics(metrics: Metrics, registryAge: () => numbe
     }),
     rejected: new Counter({
       name: 'overrun_ingest_rejected_total', labelNames: ['reason'], registers,
-      help: 'Reports that were not taken, by slug. A rise of signature-bad or anchor-unknown is somebody trying to forge reports or a fleet whose anchor is missing here; of quota-device, a crash loop; of counter-reuse, a cloned key.',
+      help: 'Reports that were not taken, by slug. A rise of signature-bad or anchor-unknown is somebody trying to forge reports or a fleet whose anchor is missing here; of quota-device, a crash loop; of quota-issuer or quota-fleet, a storm on many devices (the table refusals says which); of counter-reuse, a cloned key.',
     }),
     accepted: new Counter({
       name: 'overrun_ingest_accepted_total', labelNames: ['auth_level', 'standing'], registers,
       help: 'Reports made durable. A rise of standing other than counted is cloned keys, rolled-back flash or devices after a factory reset.',
+    }),
+    offers: new Counter({
+      name: 'overrun_ingest_offers_total', labelNames: ['answer'], registers,
+      help: 'Offers by what the device was told. A rise of known is one crash on many devices; of send, many different crashes or a new firmware.',
+    }),
+    heartbeats: new Counter({
+      name: 'overrun_ingest_heartbeats_total', labelNames: ['standing'], registers,
+      help: 'Heartbeats made durable. A fall means that devices went silent; a rise of stale-counter, that somebody plays old ones again.',
     }),
     bytes: new Counter({
       name: 'overrun_ingest_bytes_total', registers,

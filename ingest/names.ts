@@ -1,8 +1,7 @@
 import { DerError, TAG, children, expectTag, oid, sequence, type Der } from './der.ts'
 
 /**
- * Distinguished names (RFC 5280 4.1.2.4). They are compared byte for byte: stricter than RFC 5280's folding of case and
- * white space, and what every CA writes. This file is for reading the two attributes that name a device, and for people.
+ * Distinguished names (RFC 5280 4.1.2.4): how they are compared, the two attributes that name a device, and text for people.
  *
  *   Name = SEQUENCE OF SET OF SEQUENCE { type OID, value string }
  */
@@ -26,6 +25,18 @@ export function relativeNames(name: Der): Attribute[][] {
     if (attributes.length === 0) throw new DerError('empty relative name')
     return attributes
   })
+}
+
+/**
+ * The name in the form in which two names are compared (RFC 5280 7.1, as OpenSSL does it): in UTF8String, PrintableString
+ * and IA5String ASCII case and runs of white space don't count, nor which of the three it is; everything else is by bytes.
+ */
+export function canonicalName(names: Attribute[][]): string {
+  return JSON.stringify(names.map((attributes) => attributes.map(({ type, tag, value }) => {
+    const text = stringOf(tag, value)
+    if (text === undefined) return [type, tag, Buffer.from(value).toString('hex')]
+    return [type, text.replace(/[A-Z]+/g, (upper) => upper.toLowerCase()).replace(/[ \t-\r]+/g, ' ').replace(/^ | $/g, '')]
+  })))
 }
 
 /** RFC 4514: the most specific part first, special characters escaped. */

@@ -69,7 +69,6 @@ export const OUTCOMES = {
   'certificate-not-yet-valid': { status: 401, title: 'A certificate is not valid yet' },
   'certificate-extension': { status: 401, title: 'A certificate has an extension that is unknown and critical, refused, or given twice' },
   'certificate-not-ca': { status: 401, title: 'An issuing certificate is not allowed to issue' },
-  'certificate-is-ca': { status: 401, title: 'The leaf is a CA certificate' },
   'certificate-self-issued': { status: 401, title: 'An intermediate issued itself' },
   'chain-order': { status: 401, title: 'The issuer of a certificate is not the subject of the next one' },
   'chain-path-length': { status: 401, title: 'The chain is longer than a certificate in it allows' },
@@ -79,15 +78,28 @@ export const OUTCOMES = {
   'device-revoked': { status: 403, title: 'The device is revoked' },
   'device-disabled': { status: 403, title: 'The device is disabled' },
   'device-pending': { status: 403, title: 'The device waits to be admitted to its fleet' },
+  'certificate-revoked': { status: 403, title: 'A certificate is on the revocation list of its issuer' },
+  'certificate-is-ca': { status: 403, title: 'The certificate is that of a CA, and signs no crash reports' },
   'certificate-usage': { status: 403, title: 'The certificate lacks the key use that signing crash reports needs' },
 
   // Replay, quotas and the log.
   'counter-reuse': { status: 409, title: 'This boot count and sequence number were used for another dump' },
   'quota-device': { status: 429, title: 'The device has used up its quota' },
+  'quota-issuer': { status: 429, title: 'The devices of this issuer have used up their quota' },
+  'quota-fleet': { status: 429, title: 'The fleet has used up its quota' },
   'quota-source': { status: 429, title: 'Too many requests from this network' },
   'log-unavailable': { status: 503, title: 'The report cannot be made durable now: send it again later' },
   'registry-unknown': { status: 503, title: 'Fleets and devices are not known here yet: send it again later' },
+  'crl-expired': { status: 503, title: 'The revocation list of an issuer has run out, and the fleet asks for a current one: send it again later' },
+  'crl-missing': { status: 503, title: 'The revocation list of an issuer is not here, and the fleet asks for one: send it again later' },
   'overloaded': { status: 503, title: 'Too many reports are being received: send it again later' },
+
+  // What people import: anchors and revocation lists. Never an answer to a device.
+  'anchor-unproven': { status: 422, title: 'The signature does not prove that the CA key is at hand' },
+  'crl-malformed': { status: 422, title: 'The revocation list cannot be read' },
+  'crl-unsupported': { status: 422, title: 'The revocation list is a delta, indirect, partial, or of another algorithm' },
+  'crl-issuer': { status: 422, title: 'The revocation list is not signed by a CA of the fleet' },
+  'crl-older': { status: 422, title: 'The revocation list is older than the one that is there' },
 } satisfies Record<string, Outcome>
 
 export type Slug = keyof typeof OUTCOMES

@@ -10,6 +10,7 @@ import { crashId } from './crash-id.ts'
 import { decodeManifest, scanManifest } from './manifest.ts'
 import type { IngestMetrics } from './metrics.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
+import { retryLater, type ChargeQuota } from './quota.ts'
 import type { Replay } from './replay.ts'
 import { spool, type Budget, type Held } from './spool.ts'
 import type { Throttle } from './throttle.ts'
@@ -21,7 +22,7 @@ import type { Verified, Verifier } from './verify.ts'
  *
  *   type, encoding and length of the request; whether its network fails too often
  *   the manifest, as soon as it is there: shape, chain, signature, device
- *   the device's quota
+ *   the quotas of the device, its issuer and its fleet
  *   the head of the dump against the signed size, the length of the request against both
  *   whether this report is durable already (then the rest of its dump is read and dropped)
  *   the dump: digested as it comes, held in memory or, if it is large, in the blob store
@@ -35,6 +36,7 @@ export interface ReceiveDeps {
   verifier: Verifier
   replay: Replay
   throttle: Throttle
+  charge: ChargeQuota
   blobs: Blobs
   budget: Budget
   clock: Clock
@@ -57,7 +59,7 @@ const MANIFEST_BYTES = 8 * 1024
 const MAX_HEAD = 9
 
 export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<Accepted | Refusal> {
-  const { accept, verifier, replay, throttle, blobs, budget, clock, logger, limits, metrics } = deps
+  const { accept, verifier, replay, throttle, charge, blobs, budget, clock, logger, limits, metrics } = deps
 
   async function verify(item: Uint8Array): Promise<Verified | Refusal> {
     const manifest = decodeManifest(item)
@@ -102,10 +104,10 @@ export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<
       return proven
     }
     const { verified } = proven
-    const { fleet, deviceId, deviceKeyId, claims, manifest } = verified
+    const { fleet, deviceKeyId, claims, manifest } = verified
 
-    const quota = throttle.device(fleet, deviceId)
-    if (quota > 0) return retryLater('quota-device', 'the device sent more reports than its quota', quota)
+    const later = charge(verified)
+    if (later) return later
 
     const digest = Buffer.from(manifest.digest.buffer, manifest.digest.byteOffset, manifest.digest.byteLength).toString('hex')
     const rest = await readDumpHead(proven, claims.size, limits)
@@ -137,12 +139,6 @@ interface Proven {
   rest: Buffer
   /** Bytes of the body behind the manifest, by Content-Length. */
   left: number
-}
-
-/** A refusal that also says when to come back, in seconds. */
-export type Later = Refusal & { retryAfter: number }
-export function retryLater(slug: 'quota-source' | 'quota-device', detail: string, retryAfter: number): Later {
-  return { ...refuse(slug, detail), retryAfter }
 }
 
 /** Content-Length, when type, encoding and length of the request are acceptable. */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { Log } from '../infra/log/log.ts'
@@ -9,15 +10,22 @@ import { BrokenWorld, messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import { createAccept, type Accepted } from './accept.ts'
+import { createAppend } from './append.ts'
 import { createChainVerifier } from './chain.ts'
 import type { IngestSettings, Limits } from './config.ts'
+import { createHeartbeat, type Alive } from './heartbeat.ts'
+import { createKnownCrashes } from './known.ts'
 import { registerIngestMetrics } from './metrics.ts'
+import { createOffer, type Offered } from './offer.ts'
 import { createOps, type Readiness } from './ops.ts'
 import { isRefusal, problemOf, refuse, statusOf, type Refusal } from './outcome.ts'
-import { createReceive, type Later } from './receive.ts'
+import { createChargeQuota, type Later } from './quota.ts'
+import { createReceive } from './receive.ts'
+import { createRefusedReports } from './refused.ts'
 import type { Registry } from './registry.ts'
 import { createReplay } from './replay.ts'
 import { createBudget } from './spool.ts'
+import { createReceiveStatement } from './statement.ts'
 import { createSubmit } from './submit.ts'
 import { createThrottle, sourceOf } from './throttle.ts'
 import { createVerifier } from './verify.ts'
@@ -38,8 +46,8 @@ export interface IngestDeps {
   clock: Clock
   logger: Logger
   metrics: Metrics
-  /** A folder of its own for the replay windows. */
-  replayDirectory: string
+  /** A folder of its own, for `replay` and `known`. */
+  directory: string
 }
 
 export interface Ingest {
@@ -48,22 +56,27 @@ export interface Ingest {
   ready(): Promise<Readiness>
 }
 
-const CHAINS_CACHED = 50_000
-
-export function createIngest({ settings, log, blobs, registry, clock, logger, metrics, replayDirectory }: IngestDeps): Ingest {
+export function createIngest({ settings, log, blobs, registry, clock, logger, metrics, directory }: IngestDeps): Ingest {
   const { limits, quotas, host, port, opsHost, opsPort, appendMs, retryAfterSeconds } = settings
   const counters = registerIngestMetrics(metrics, () => {
     const readAt = registry.readAt()
     return readAt === null ? null : Math.max(0, clock.now() - readAt) / 1000
   })
-  const replay = createReplay({ directory: replayDirectory, logger })
+  const replay = createReplay({ directory: join(directory, 'replay'), logger })
+  const known = createKnownCrashes({ directory: join(directory, 'known'), days: settings.knownDays, logger })
   const throttle = createThrottle(quotas)
   const budget = createBudget(limits.bytesInFlight, (used) => counters.bytesInFlight.set(used))
-  const verifier = createVerifier({ registry, chains: createChainVerifier({ cacheSize: CHAINS_CACHED }) })
-  const accept = createAccept({ log, replay, metrics: counters, appendMs })
-  const parts = { accept, verifier, replay, registry, throttle, blobs, budget, clock, logger, limits, metrics: counters }
+  const verifier = createVerifier({ registry, chains: createChainVerifier({ cacheSize: limits.chainsCached }) })
+  const append = createAppend({ log, metrics: counters, appendMs })
+  const accept = createAccept({ append, replay, known, metrics: counters })
+  const refused = createRefusedReports({ append, clock, logger, summaryMs: quotas.summaryMs })
+  const charge = createChargeQuota({ throttle, refused })
+  const statement = createReceiveStatement({ verifier, throttle, charge, clock, limits, metrics: counters })
+  const parts = { accept, append, charge, statement, known, verifier, replay, registry, throttle, blobs, budget, clock, logger, limits, metrics: counters }
   const receive = createReceive(parts)
   const submit = createSubmit(parts)
+  const offer = createOffer(parts)
+  const heartbeat = createHeartbeat(parts)
 
   const app = createApp(limits)
   const waitingToGoOn = new WeakSet<IncomingMessage>()
@@ -73,25 +86,33 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
     app.server.emit('request', request, response)
   })
 
-  app.post('/v1/crashes', (request, reply) => serve('/v1/crashes', request, reply, crashAnswer, () => receive({
+  const arrivalOf = (request: FastifyRequest, reply: FastifyReply) => ({
     request: request.raw,
     source: sourceOf(request.socket.remoteAddress),
     requestId: request.id,
     goOn() { if (waitingToGoOn.delete(request.raw)) reply.raw.writeContinue() },
-  })))
+  })
 
-  app.post('/submit', (request, reply) => serve('/submit', request, reply, socorro(request) ? socorroAnswer : uploadAnswer, () => {
-    if (waitingToGoOn.delete(request.raw)) reply.raw.writeContinue()
-    const query = request.query as Record<string, unknown>
-    return submit({ request: request.raw, source: sourceOf(request.socket.remoteAddress), requestId: request.id, query })
+  app.post('/v1/crashes', (request, reply) => serve('/v1/crashes', request, reply, crashAnswer, () => receive(arrivalOf(request, reply))))
+  app.post('/v1/heartbeats', (request, reply) => serve('/v1/heartbeats', request, reply, heartbeatAnswer, () => heartbeat(arrivalOf(request, reply))))
+  app.post('/v1/crashes/offer', (request, reply) => serve('/v1/crashes/offer', request, reply, offerAnswer, async () => {
+    const offered = await offer(arrivalOf(request, reply))
+    if (!isRefusal(offered)) counters.offers.inc({ answer: offerWord(offered) })
+    return offered
   }))
 
-  async function serve(
-    route: string, request: FastifyRequest, reply: FastifyReply, render: (accepted: Accepted) => Answer, work: () => Promise<Accepted | Refusal>,
+  app.post('/submit', (request, reply) => serve('/submit', request, reply, socorro(request) ? socorroAnswer : uploadAnswer, () => {
+    const arrival = arrivalOf(request, reply)
+    arrival.goOn()
+    return submit({ ...arrival, query: request.query as Record<string, unknown> })
+  }))
+
+  async function serve<T extends object>(
+    route: string, request: FastifyRequest, reply: FastifyReply, render: (outcome: T) => Answer, work: () => Promise<T | Refusal>,
   ): Promise<void> {
     const started = performance.now()
     const outcome = await attempt(request.id, work)
-    const answer = isRefusal(outcome) ? refusalAnswer(outcome, retryAfterSeconds) : render(outcome)
+    const answer = isRefusal(outcome) ? refusalAnswer(outcome, retryAfterSeconds) : render(outcome as T)
     if (isRefusal(outcome)) {
       counters.rejected.inc({ reason: outcome.slug })
       // Over quota is counted, not logged: a storm must not fill the disk with lines about itself.
@@ -102,7 +123,7 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
     counters.requestSeconds.observe((performance.now() - started) / 1000)
   }
 
-  async function attempt(requestId: string, work: () => Promise<Accepted | Refusal>): Promise<Accepted | Refusal> {
+  async function attempt<T extends object>(requestId: string, work: () => Promise<T | Refusal>): Promise<T | Refusal> {
     if (!registry.known()) return refuse('registry-unknown', 'no snapshot of fleets and anchors has been read yet')
     try {
       return await work()
@@ -127,12 +148,14 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
   return {
     ready,
     async start() {
+      refused.start()
       await Promise.all([app.listen({ host, port }), ops.listen({ host: opsHost, port: opsPort })])
       return { ...addressOf(app, host, 'url', 'port'), ...addressOf(ops, opsHost, 'opsUrl', 'opsPort') }
     },
     async stop() {
       await Promise.all([app.close(), ops.close()])
-      await replay.close()
+      await refused.stop()
+      await Promise.all([replay.close(), known.close()])
     },
   }
 }
@@ -177,6 +200,13 @@ function refusalAnswer(refusal: Refusal | Later, retryAfterSeconds: number): Ans
 const crashAnswer = ({ status, id, authLevel }: Accepted): Answer => (status === 'duplicate'
   ? { code: 200, type: 'application/json', body: `{"id":"${id}","status":"duplicate"}` }
   : { code: 202, type: 'application/json', body: `{"id":"${id}","status":"queued","auth_level":"${authLevel}"}` })
+
+/** `known` is durable and counted; `send` promises nothing, the device keeps its dump until the report itself is taken. */
+const offerWord = ({ status }: Offered): 'send' | 'known' | 'duplicate' => (status === 'queued' ? 'known' : status)
+const offerAnswer = (offered: Offered): Answer =>
+  ({ code: offered.status === 'queued' ? 202 : 200, type: 'application/json', body: `{"id":"${offered.id}","status":"${offerWord(offered)}"}` })
+
+const heartbeatAnswer = ({ status }: Alive): Answer => ({ code: status === 'queued' ? 202 : 200, type: 'application/json', body: `{"status":"${status}"}` })
 
 /** Crashpad keeps the whole body as the report's id, and takes any answer but 200 for a failure. */
 const uploadAnswer = ({ id }: Accepted): Answer => ({ code: 200, type: 'text/plain', body: id })

@@ -13,7 +13,8 @@ import { readBody, type BodyReader } from './body.ts'
 import type { Limits } from './config.ts'
 import { decodeManifest } from './manifest.ts'
 import { isRefusal, refuse, statusOf, type Refusal } from './outcome.ts'
-import { manifestOfText, retryLater } from './receive.ts'
+import { retryLater, type ChargeQuota, type Later } from './quota.ts'
+import { manifestOfText } from './receive.ts'
 import type { Registry } from './registry.ts'
 import { spool, type Budget, type Held } from './spool.ts'
 import type { Throttle } from './throttle.ts'
@@ -37,6 +38,7 @@ export interface SubmitDeps {
   verifier: Verifier
   registry: Registry
   throttle: Throttle
+  charge: ChargeQuota
   blobs: Blobs
   budget: Budget
   clock: Clock
@@ -58,7 +60,12 @@ class Refused extends Error {
 }
 
 export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Accepted | Refusal> {
-  const { accept, verifier, registry, throttle, clock, limits } = deps
+  const { accept, verifier, registry, throttle, charge, clock, limits } = deps
+
+  function chargeUpload(source: string): Later | null {
+    const wait = throttle.upload(source)
+    return wait > 0 ? retryLater('quota-source', 'too many unsigned uploads came from this network', wait) : null
+  }
 
   async function verify(item: Buffer): Promise<Verified> {
     const manifest = orThrow(decodeManifest(item))
@@ -106,8 +113,8 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
         if (!parts.verified && fleet === null) {
           throw new Refused(refuse('project-key-disabled', 'no signature before the dump, and no project key that is switched on'))
         }
-        const wait = parts.verified ? throttle.device(parts.verified.fleet, parts.verified.deviceId) : throttle.upload(source)
-        if (wait > 0) throw new Refused(retryLater(parts.verified ? 'quota-device' : 'quota-source', 'too many reports', wait))
+        const later = parts.verified ? charge(parts.verified) : chargeUpload(source)
+        if (later) throw new Refused(later)
         parts.held = orThrow(await spool(readBody(part, limits), {
           ...deps, blobKey: `dumps/upload-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: limits.dumpBytes,
         }))

@@ -3,15 +3,17 @@ import { LRUCache } from 'lru-cache'
 import type { Quotas } from './config.ts'
 
 /**
- * Who may still send. A device's quota is charged only after its signature is good, or whoever holds a victim's
- * certificate (it is public) could use it up and silence the victim. What fails is charged to the network that sent it.
+ * Who may still send. The quotas of a device, its issuer and its fleet are charged only after the signature is good, or
+ * whoever holds a victim's certificate (it is public) could use them up and silence the victim. What fails is charged to
+ * the network that sent it. The device is asked first and nobody is charged for a report that is refused: a device in a
+ * crash loop uses up its own quota and no more than that of its issuer's and its fleet's.
  *
  * Token buckets on the machine's monotonic time: a quota is about this machine's load, not about the story's clock.
  * The maps are bounded; forgetting the least recently seen bucket forgives at most one burst.
  */
 export interface Throttle {
-  /** Seconds until this device may send again, 0 when it may now (and is charged one report). */
-  device(fleet: string, deviceId: string): number
+  /** Null when this device may send now (it, its issuer and its fleet are charged one report), else whose quota is used up. */
+  report(sender: Sender): Exhausted | null
   /** Seconds until this network may try again; charges nothing. */
   source(source: string): number
   /** Charges one refused request to its network. */
@@ -20,12 +22,29 @@ export interface Throttle {
   upload(source: string): number
 }
 
+export interface Sender { fleet: string; issuer: string; deviceId: string }
+export interface Exhausted { slug: 'quota-device' | 'quota-issuer' | 'quota-fleet'; seconds: number }
+
 export function createThrottle(quotas: Quotas, now: () => number = () => performance.now()): Throttle {
   const devices = createBuckets(quotas.deviceBurst, quotas.devicePerMinute, quotas.tracked, now)
+  const issuers = createBuckets(quotas.issuerBurst, quotas.issuerPerMinute, quotas.tracked, now)
+  const fleets = createBuckets(quotas.fleetBurst, quotas.fleetPerMinute, quotas.tracked, now)
   const failures = createBuckets(quotas.sourceFailureBurst, quotas.sourceFailuresPerMinute, quotas.tracked, now)
   const uploads = createBuckets(quotas.uploadBurst, quotas.uploadsPerMinute, quotas.tracked, now)
   return {
-    device: (fleet, deviceId) => devices.take(`${fleet}\0${deviceId}`),
+    report({ fleet, issuer, deviceId }) {
+      const asked = [
+        { slug: 'quota-device', buckets: devices, key: `${fleet}\0${deviceId}` },
+        { slug: 'quota-issuer', buckets: issuers, key: `${fleet}\0${issuer}` },
+        { slug: 'quota-fleet', buckets: fleets, key: fleet },
+      ] as const
+      for (const { slug, buckets, key } of asked) {
+        const seconds = buckets.wait(key)
+        if (seconds > 0) return { slug, seconds }
+      }
+      for (const { buckets, key } of asked) buckets.take(key)
+      return null
+    },
     source: (source) => failures.wait(source),
     failed: (source) => { failures.take(source) },
     upload: (source) => uploads.take(source),

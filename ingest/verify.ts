@@ -1,6 +1,8 @@
 import type { Anchor, ChainPolicy, ChainResult, ChainVerifier } from './chain.ts'
 import { same } from './certificate.ts'
 import type { AcceptedCrash } from './contract.ts'
+import type { CrlSet } from './crl.ts'
+import type { TcbInfo } from './dice.ts'
 import type { Alg, Manifest } from './manifest.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
 import { verifySign1 } from './sign1.ts'
@@ -8,7 +10,7 @@ import { verifySign1 } from './sign1.ts'
 /**
  * Who sent this, and may they: the one place where a manifest becomes an identity.
  * The order is part of the promise. Chain, then algorithm against key, then the signature, and only when that is good what
- * is known of the device (revoked, disabled, not meant for signing): so nobody can ask us about a device, or use up its
+ * is known of the device (revoked by its issuer or by people, disabled, not meant for signing): so nobody can ask us about a device, or use up its
  * standing, by sending its public certificate.
  */
 export type DeviceStatus = 'active' | 'disabled' | 'revoked' | 'pending' | 'unknown'
@@ -18,6 +20,8 @@ export interface AnchorSource {
   /** The active anchors of all fleets. The same array object for as long as nothing changes. */
   anchors(): readonly Anchor[]
   policy(fleet: string): ChainPolicy
+  /** Revocation lists of all fleets; the same object for as long as nothing changes. Absent: there are none. */
+  crls?(): CrlSet
   /** Asked only after the signature is good. `unknown` is a first sight and is accepted. */
   deviceStatus(fleet: string, deviceId: string): DeviceStatus
 }
@@ -31,6 +35,8 @@ export type Verified = {
   anchor: string
   keyProtection: AcceptedCrash['keyProtection']
   flags: string[]
+  /** Firmware that the certificate proves (TCG DICE). */
+  tcb?: TcbInfo
   claims: Manifest['claims']
   manifest: Manifest
 }
@@ -47,15 +53,15 @@ export function createVerifier({ registry, chains }: { registry: AnchorSource; c
     async verify(manifest, now) {
       const chain = 'x5chain' in manifest.chain ? manifest.chain.x5chain : chains.chainOf(manifest.chain.x5t)
       if (chain === undefined) return refuse('x5t-unknown', 'manifest: no chain with this leaf has been seen since the start: send x5chain')
-      const proof = chains.verify(chain, registry.anchors(), (fleet) => registry.policy(fleet), now)
+      const proof = chains.verify(chain, registry.anchors(), (fleet) => registry.policy(fleet), now, registry.crls?.())
       if (isRefusal(proof)) return proof
       if (KEY_OF_ALG[manifest.alg] !== proof.leafKeyType) return refuse('alg-key-mismatch', `manifest: ${manifest.alg} with a ${proof.leafKeyType} key`)
       if (!(await verifySign1({ ...manifest, payload: manifest.digest }, proof.leafKey))) return refuse('signature-bad', 'manifest: the signature does not verify with the key of the leaf')
 
-      const { fleet, deviceId, deviceKeyId, issuer, anchor, flags } = proof
-      const refusal = proof.unfit ?? standing(registry.deviceStatus(fleet, deviceId), deviceId) ?? contradiction(manifest, proof)
+      const { fleet, deviceId, deviceKeyId, issuer, anchor, flags, tcb } = proof
+      const refusal = proof.revoked ?? proof.unfit ?? standing(registry.deviceStatus(fleet, deviceId), deviceId) ?? contradiction(manifest, proof)
       if (refusal) return refusal
-      return { fleet, deviceId, deviceKeyId, issuer, anchor: anchor.sha256, keyProtection: anchor.keyProtection, flags, claims: manifest.claims, manifest }
+      return { fleet, deviceId, deviceKeyId, issuer, anchor: anchor.sha256, keyProtection: anchor.keyProtection, flags, ...(tcb && { tcb }), claims: manifest.claims, manifest }
     },
   }
 }
@@ -74,8 +80,9 @@ function standing(status: DeviceStatus, deviceId: string): Refusal | undefined {
 
 /** Identity and versions that the issuer wrote into the certificate outrank what the device says of itself. */
 function contradiction({ claims, ueid }: Manifest, proof: ChainResult): Refusal | undefined {
-  if (proof.tcbSvn !== undefined && claims.svn !== undefined && claims.svn !== proof.tcbSvn) {
-    return refuse('claim-contradicts-certificate', `manifest: claim -65544 (svn) is ${claims.svn}, the certificate's TcbInfo says ${proof.tcbSvn}`)
+  const svn = proof.tcb?.svn
+  if (svn !== undefined && claims.svn !== undefined && claims.svn !== svn) {
+    return refuse('claim-contradicts-certificate', `manifest: claim -65544 (svn) is ${claims.svn}, the certificate's TcbInfo says ${svn}`)
   }
   if (proof.ueid && ueid && !same(ueid, proof.ueid)) return refuse('claim-contradicts-certificate', "manifest: claim 256 (ueid) differs from the certificate's")
   return undefined

@@ -5,6 +5,7 @@
 import type { Claims } from '../ingest/contract.ts'
 import { assess } from './evidence/assess.ts'
 import type { Analysis } from './contract.ts'
+import { analyseStorm, STORM_TYPE } from './crash-storm.ts'
 import { sniff } from './formats/sniff.ts'
 import { analyseNative, NATIVE_BUDGET, type NativeBudget } from './native.ts'
 import { makeSignature } from './signature/signature.ts'
@@ -25,9 +26,13 @@ export interface AnalyseDeps { symbols: SymbolSource; maps: MapSource }
 export interface AnalyseBudget { native: NativeBudget; text: TextReadBudget }
 export const ANALYSE_BUDGET: AnalyseBudget = { native: NATIVE_BUDGET, text: TEXT_READ_BUDGET }
 
+/** No dump and no text begins like one: the claim of a storm hides nothing. */
+const isCborMap = (bytes: Uint8Array): boolean => bytes.length > 0 && bytes[0]! >> 5 === 5
+
 const TEXT_FORMATS: ReadonlySet<string> = new Set(['sanitizer', 'js-stack', 'text'])
 
 export async function analyse({ bytes, contentType, claims, annotations }: AnalyseInput, { symbols, maps }: AnalyseDeps, budget: AnalyseBudget = ANALYSE_BUDGET): Promise<Analysis> {
+  if (contentType === STORM_TYPE && isCborMap(bytes)) return analyseStorm(bytes, claims)
   const read = TEXT_FORMATS.has(sniff(bytes, contentType))
     ? await analyseText(bytes, contentType, { maps }, budget.text)
     : { ...await analyseNative(bytes, contentType, symbols, budget.native), sanitizer: null }

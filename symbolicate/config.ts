@@ -27,6 +27,7 @@ export const workerSettingsSchema = z.object({
   batchBytes: bytes.default(8 * 2 ** 20).describe('Most bytes of messages in one batch'),
   batchWaitMs: ms.default(200).describe('How long a batch waits for more'),
   stragglers: z.int().positive().default(64).describe('Slow dumps that may be under way while later batches go on'),
+  claimWaitMs: ms.default(60_000).describe('How long a crash without a dump waits for the row of the crash that it names'),
   retryMs: ms.default(200).describe('First wait before something that failed is tried again; doubled up to retryMaxMs'),
   retryMaxMs: ms.default(5_000).describe('Longest such wait'),
   sandbox: sandboxSettingsSchema.prefault({}),

@@ -42,7 +42,7 @@ export const CRASH_KINDS = [
   'control-flow', 'code-injection', 'cfi-violation', 'pointer-authentication', 'secure-fault', 'format-string',
   'stack-guard', 'stack-buffer-overflow', 'heap-buffer-overflow', 'global-buffer-overflow', 'buffer-overflow', 'heap-corruption', 'use-after-free', 'double-free', 'invalid-free', 'memory-tag',
   'wild-write', 'wild-read', 'null-dereference', 'stack-exhaustion', 'misaligned-access', 'illegal-instruction', 'divide-by-zero', 'integer-overflow', 'undefined-behaviour',
-  'uninitialised-value', 'data-race', 'memory-leak', 'assertion', 'abort', 'panic', 'exception', 'trap', 'seccomp', 'out-of-memory', 'hang', 'hardware', 'unknown',
+  'uninitialised-value', 'data-race', 'memory-leak', 'assertion', 'abort', 'panic', 'exception', 'trap', 'seccomp', 'out-of-memory', 'hang', 'hardware', 'crash-storm', 'unknown',
 ] as const
 export type CrashKind = (typeof CRASH_KINDS)[number]
 

@@ -12,7 +12,7 @@ const FORMATS: ReadonlySet<string> = new Set<Dump['format']>(['minidump', 'sanit
 /** The worker's metrics; each help text says what a rise means. */
 export function createWorkerMetrics(registry: Metrics) {
   const registers = [registry]
-  const events = new Counter({ registers, name: 'overrun_worker_events_total', labelNames: ['result'], help: 'Messages by what became of them. "dead-letter" rising: see overrun_dlq_messages_total. "duplicate" rising: senders retry, or a batch was read twice.' })
+  const events = new Counter({ registers, name: 'overrun_worker_events_total', labelNames: ['result'], help: 'Messages by what became of them. "dead-letter" rising: see overrun_dlq_messages_total. "duplicate" rising: senders retry, or a batch was read twice. "fact" is heartbeats and summaries of what quotas kept out.' })
   const statuses = new Counter({ registers, name: 'overrun_worker_analyses_total', labelNames: ['status'], help: 'Dumps by how well they could be read. "parser-killed" or "budget-exceeded" rising: somebody sends dumps that no honest device makes, or a new kind of dump is too large.' })
   const symbolicate = new Histogram({ registers, name: 'overrun_symbolicate_seconds', labelNames: ['format'], buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30], help: 'Time from a free parser to the analysis of one dump. Rising: larger dumps, cold symbols, or too few cores.' })
   const kills = new Counter({ registers, name: 'overrun_parser_kills_total', labelNames: ['why'], help: 'Parsers ended by force. Rising "time" or "memory": hostile or huge dumps. Rising "died" or "protocol": a defect in a parser.' })

@@ -12,6 +12,6 @@ export const DEAD_LETTER_SLUGS = {
 export type DeadLetterSlug = keyof typeof DEAD_LETTER_SLUGS
 
 /** What became of a message: `result` of overrun_worker_events_total. */
-export const RESULTS = ['written', 'duplicate', 'dead-letter', 'reprocessed'] as const
+export const RESULTS = ['written', 'duplicate', 'dead-letter', 'reprocessed', 'fact'] as const
 export type Result = (typeof RESULTS)[number]
 

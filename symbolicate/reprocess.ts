@@ -10,8 +10,9 @@ import type { Inserter } from './insert.ts'
 import type { WorkerMetrics } from './metrics.ts'
 import type { DumpInput, Processing, SymbolFiles } from './process.ts'
 import { missingModules } from './queries/missing.ts'
+import { crashRows } from './queries/rows.ts'
 import { FIRST_KEY, waitingFor } from './queries/waiting.ts'
-import { analysedColumns, claimsOf, type CrashRow } from './write.ts'
+import { analysedColumns, claimedColumns, claimsOf, type CrashRow } from './write.ts'
 
 /**
  * Symbols arrive after the crash: whoever waits for them is read back from the archive, analysed again and written with
@@ -54,20 +55,33 @@ export function createReprocessor({ clickhouse, blobs, symbols, process, inserte
 
   async function reprocessAll(debugId: string): Promise<number> {
     await settled()
+    const changed = await renewAll(debugId, false) + await renewAll(debugId, true)
+    logger.info({ stage: 'reprocess', debugId, changed }, 'symbols arrived')
+    return changed
+  }
+
+  /** Crashes with a dump before those that stand on the dump of another. */
+  async function renewAll(debugId: string, claimed: boolean): Promise<number> {
     let changed = 0
     let after = FIRST_KEY
     while (!isStopping()) {
-      const rows = await waitingFor(clickhouse, debugId, after, PAGE)
+      const rows = await waitingFor(clickhouse, debugId, claimed, after, PAGE)
       const end = rows.at(-1)
       if (end === undefined) break
-      const renewed = (await Promise.all(rows.map((row) => renew(row, debugId)))).filter((row) => row !== null)
+      const named = await crashRows(clickhouse, [...new Set(rows.flatMap(({ claimed_of }) => (claimed_of === '' ? [] : [claimed_of])))])
+      const renewed = (await Promise.all(rows.map((row) => (claimed ? follow(row, named.get(row.claimed_of), debugId) : renew(row, debugId))))).filter((row) => row !== null)
       await inserter.insert('crashes', renewed, isStopping)
       metrics.event('reprocessed', renewed.length)
       changed += renewed.length
       after = { fleet: end.fleet, event_time: end.event_time, id: end.id }
     }
-    logger.info({ stage: 'reprocess', debugId, changed }, 'symbols arrived')
     return changed
+  }
+
+  /** A claimed crash goes where the crash that it names went. */
+  function follow(row: CrashRow, named: CrashRow | undefined, debugId: string): CrashRow | null {
+    if (named === undefined || named.missing_symbols.some((module) => module.debug_id === debugId)) return null
+    return { ...row, ...claimedColumns(named, Number(row.revision) + 1, clock.now()) }
   }
 
   async function renew(row: CrashRow, debugId: string): Promise<CrashRow | null> {

@@ -6,10 +6,12 @@ import type { Clock } from '../infra/service/clock.ts'
 import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
-import { decodeAcceptedCrash, type AcceptedCrash } from '../ingest/contract.ts'
+import { decodeMessage, type AcceptedCrash } from '../ingest/contract.ts'
+import { createClaimed } from './claimed.ts'
 import type { WorkerSettings } from './config.ts'
 import type { Analysis, Archive } from './contract.ts'
 import { bury, type DeadLetter } from './dead-letter.ts'
+import { writeFacts, type Facts } from './facts.ts'
 import { createInflight, type Inflight } from './inflight.ts'
 import { createInserter } from './insert.ts'
 import { createQueueMetrics, createWorkerMetrics } from './metrics.ts'
@@ -19,7 +21,8 @@ import { nextOffset } from './queries/position.ts'
 import { written, type Written } from './queries/written.ts'
 import { createReprocessor } from './reprocess.ts'
 import { createPool } from './sandbox/pool.ts'
-import { dateTime, rowOf } from './write.ts'
+import { unreadable } from './unreadable.ts'
+import { claimedRowOf, dateTime, rowOf, type CrashRow } from './write.ts'
 
 /**
  * From the log to the table. Promise: every acknowledged crash ends as exactly one crash in every count, or as one dead
@@ -34,6 +37,9 @@ import { dateTime, rowOf } from './write.ts'
  * The position that counts is the one in ClickHouse: start reads it, the log's own may be ahead by the slow dumps that
  * are still under way (inflight.ts). Order is decided here: of two reports with the same counters and other bytes, the
  * later in the log is the one that reused them.
+ *
+ * A crash that came without its dump (claimed.ts) is written behind the dumps of its batch, with the bucket of the crash
+ * that it names.
  */
 export interface WorkerDeps {
   settings: WorkerSettings
@@ -59,7 +65,9 @@ export interface Worker {
 
 /** A crash and where the log holds it. */
 interface Item { crash: AcceptedCrash; entry: LogEntry }
-interface Analysed extends Item { archive: Archive; analysis: Analysis }
+interface Done extends Item { row: CrashRow }
+/** Written later than its batch: a slow dump, or a crash whose named crash is not there yet. */
+interface Late { item: Item; row: (givenUp: () => boolean) => Promise<CrashRow> }
 
 export function createWorker({ settings, log, blobs, symbols, clickhouse, clock, logger, metrics: registry }: WorkerDeps): Worker {
   const metrics = createWorkerMetrics(registry)
@@ -76,6 +84,9 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   let consumer: LogConsumer | null = null
   let stopping = false
   const isStopping = () => stopping
+  const claimed = createClaimed({
+    clickhouse, logger, retryMs: settings.retryMs, retryMaxMs: settings.retryMaxMs, waitMs: settings.claimWaitMs, isUnderWay: (id) => underWay.has(id), isStopping,
+  })
   const reprocessor = createReprocessor({ clickhouse, blobs, symbols, process, inserter, clock, logger, metrics, settled: () => Promise.allSettled([...batches, ...stragglers]), isStopping })
 
   async function startAt(partition: number): Promise<number> {
@@ -86,7 +97,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   async function handle(batch: LogBatch): Promise<void> {
     const inflight = inflights.get(batch.partition) ?? createInflight()
     const givenUp = () => stopping || batch.stale()
-    const { items, letters } = decodeBatch(batch)
+    const { items, facts, letters } = decodeBatch(batch)
     const [there, used] = await Promise.all([
       written(clickhouse, [...new Set(items.map(({ crash }) => crash.id))]),
       usedCounters(clickhouse, items.flatMap(({ crash }) => counterOf(crash) ?? [])),
@@ -97,21 +108,34 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     for (const { crash } of judged) underWay.set(crash.id, counterKeyOf(crash))
     const handedOn = new Set<string>()
     try {
-      const work = judged.map((item) => ({ item, ...process(inputOf(item.crash)) }))
+      const claims = judged.filter(({ crash }) => crash.claimedOf !== undefined)
+      const work = judged.filter(({ crash }) => crash.claimedOf === undefined).map((item) => ({ item, ...process(inputOf(item.crash)) }))
       const [places] = await Promise.all([
         archive(blobs, batch.topic, batch.partition, judged.map(({ crash, entry }) => ({ crash, offset: entry.offset }))),
         Promise.all(work.map(({ analysis, slow }) => Promise.race([analysis, slow]))),
       ])
-      const ready: Analysed[] = []
-      const late: { item: Item; archive: Archive; analysis: Promise<Analysis> }[] = []
-      for (const [index, { item, analysis }] of work.entries()) {
-        const place = places[index] as Archive
+      const placeOf = new Map(judged.map(({ crash }, index) => [crash.id, places[index] as Archive]))
+      const found = (item: Item) => foundAt(batch, item, placeOf.get(item.crash.id) as Archive)
+      const ready: Done[] = []
+      const late: Late[] = []
+      for (const { item, analysis } of work) {
         const now = await Promise.race([analysis, Promise.resolve(null)])
-        if (now === null) late.push({ item, archive: place, analysis })
-        else ready.push({ ...item, archive: place, analysis: now })
+        const row = (analysed: Analysis) => rowOf({ ...found(item), revision: 0, analysis: analysed }, clock.now())
+        if (now === null) late.push({ item, row: async (givenUp) => row(await again(analysis, item.crash, givenUp)) })
+        else ready.push({ ...item, row: row(now) })
       }
       if (batch.stale()) return
-      await writeCrashes(batch, ready, letters, givenUp)
+      await writeCrashes(ready, letters, givenUp)
+      const named = await claimed.present(claims.map(({ crash }) => crash.claimedOf as string))
+      const known: Done[] = []
+      for (const item of claims) {
+        const there = named.get(item.crash.claimedOf as string)
+        if (there === undefined) late.push({ item, row: () => claimedRow(item, found(item)) })
+        else known.push({ ...item, row: claimedRowOf(found(item), there, clock.now()) })
+      }
+      await writeCrashes(known, letters, givenUp)
+      await writeFacts(facts, inserter, givenUp)
+      metrics.event('fact', facts.heartbeats.length + facts.refused.length)
       await bury(letters, batch, { log, inserter, metrics, now: clock.now(), givenUp })
       metrics.event('duplicate', items.length - kept.length)
 
@@ -128,12 +152,12 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     }
   }
 
-  /** A slow dump's own end: its row, then the position. Until then a restart reads it again. */
-  async function follow(batch: LogBatch, inflight: Inflight, { item, archive: place, analysis }: { item: Item; archive: Archive; analysis: Promise<Analysis> }): Promise<void> {
+  /** The end of a late one: its row, then the position. Until then a restart reads it again. */
+  async function follow(batch: LogBatch, inflight: Inflight, { item, row }: Late): Promise<void> {
     const givenUp = () => stopping || batch.stale()
     try {
       const letters: DeadLetter[] = []
-      await writeCrashes(batch, [{ ...item, archive: place, analysis: await again(analysis, item.crash, givenUp) }], letters, givenUp)
+      await writeCrashes([{ ...item, row: await row(givenUp) }], letters, givenUp)
       await bury(letters, batch, { log, inserter, metrics, now: clock.now(), givenUp })
       inflight.finish(item.entry.offset)
       await writePosition(batch, inflight, givenUp)
@@ -143,6 +167,14 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       underWay.delete(item.crash.id)
       metrics.stragglers(stragglers.size - 1)
     }
+  }
+
+  /** Without a row of the named crash, what is left is that it crashed. */
+  async function claimedRow({ crash }: Item, found: ReturnType<typeof foundAt>): Promise<CrashRow> {
+    const named = await claimed.awaited(crash.claimedOf as string)
+    if (named !== null) return claimedRowOf(found, named, clock.now())
+    const analysis = unreadable('dump-missing', `the device named crash ${crash.claimedOf} instead of sending a dump, and that crash has no row`, crash)
+    return rowOf({ ...found, revision: 0, analysis }, clock.now())
   }
 
   /** The analysis, tried again for as long as the world (never the dump) keeps it from ending. */
@@ -166,19 +198,15 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   }
 
   /** Appends to `letters` the rows that ClickHouse refuses. */
-  async function writeCrashes(batch: LogBatch, crashes: readonly Analysed[], letters: DeadLetter[], givenUp: () => boolean): Promise<void> {
+  async function writeCrashes(crashes: readonly Done[], letters: DeadLetter[], givenUp: () => boolean): Promise<void> {
     if (crashes.length === 0) return
-    const now = clock.now()
     const entries = new Map(crashes.map(({ crash, entry }) => [crash.id, entry]))
-    const rows = crashes.map(({ crash, entry, archive: place, analysis }) => rowOf({
-      accepted: crash, position: { topic: batch.topic, partition: batch.partition, offset: entry.offset }, archive: place, revision: 0, analysis,
-    }, now))
-    const { refused } = await inserter.insert('crashes', rows, givenUp)
+    const { refused } = await inserter.insert('crashes', crashes.map(({ row }) => row), givenUp)
     for (const { row, reason } of refused) letters.push({ slug: 'row-refused', reason, entry: entries.get(row.id) as LogEntry })
-    for (const { crash, entry, analysis } of crashes) {
-      metrics.written((now - crash.receivedAt) / 1000)
-      if (analysis.status !== 'ok' && analysis.status !== 'partial') {
-        logger.info({ stage: 'analyse', crash: crash.id, slug: analysis.status, reason: analysis.statusReason, topic: batch.topic, partition: batch.partition, offset: entry.offset }, 'a dump could not be read')
+    for (const { crash, row } of crashes) {
+      metrics.written((clock.now() - crash.receivedAt) / 1000)
+      if (row.status !== 'ok' && row.status !== 'partial') {
+        logger.info({ stage: 'analyse', crash: crash.id, slug: row.status, reason: row.status_reason, topic: row.topic, partition: row.partition, offset: row.offset }, 'a dump could not be read')
       }
     }
     metrics.event('written', crashes.length - refused.length)
@@ -240,8 +268,12 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   }
 }
 
-function decodeBatch(batch: LogBatch): { items: Item[]; letters: DeadLetter[] } {
+const foundAt = ({ topic, partition }: LogBatch, { crash, entry }: Item, archive: Archive) =>
+  ({ accepted: crash, position: { topic, partition, offset: entry.offset }, archive })
+
+function decodeBatch(batch: LogBatch): { items: Item[]; facts: Facts; letters: DeadLetter[] } {
   const items: Item[] = []
+  const facts: Facts = { heartbeats: [], refused: [] }
   const letters: DeadLetter[] = []
   if (batch.gap !== undefined) {
     const { from, to } = batch.gap
@@ -252,11 +284,13 @@ function decodeBatch(batch: LogBatch): { items: Item[]; letters: DeadLetter[] } 
       letters.push({ slug: entry.fault, reason: `log: the ${entry.value.length} stored bytes are not the bytes that were written`, entry })
       continue
     }
-    const decoded = decodeAcceptedCrash(entry.value)
+    const decoded = decodeMessage(entry.value)
     if ('crash' in decoded) items.push({ crash: decoded.crash, entry })
+    else if ('heartbeat' in decoded) facts.heartbeats.push(decoded.heartbeat)
+    else if ('refused' in decoded) facts.refused.push(decoded.refused)
     else letters.push({ ...decoded, entry })
   }
-  return { items, letters }
+  return { items, facts, letters }
 }
 
 function counterOf({ deviceKeyId, claims }: AcceptedCrash): Counter | null {

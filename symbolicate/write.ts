@@ -1,5 +1,5 @@
-import type { Claims } from '../ingest/contract.ts'
-import type { Analysis, SymbolicatedCrash } from './contract.ts'
+import type { AcceptedCrash, Claims } from '../ingest/contract.ts'
+import type { Analysis, Archive, SymbolicatedCrash } from './contract.ts'
 
 /**
  * A SymbolicatedCrash as one row of ClickHouse `crashes`, and back as far as reprocessing needs it. Names on the left are
@@ -9,6 +9,16 @@ import type { Analysis, SymbolicatedCrash } from './contract.ts'
 export type CrashRow = ReturnType<typeof rowOf>
 
 export function rowOf({ accepted, position, archive, revision, analysis }: SymbolicatedCrash, writtenAt: number) {
+  return { ...acceptedColumns(accepted, position, archive), ...analysedColumns(analysis, revision, writtenAt) }
+}
+
+/** The row of a crash that came without its dump: its own facts, and the bucket of the crash that it names. */
+export function claimedRowOf({ accepted, position, archive }: Omit<SymbolicatedCrash, 'revision' | 'analysis'>, named: CrashRow, writtenAt: number): CrashRow {
+  return { ...acceptedColumns(accepted, position, archive), ...claimedColumns(named, 0, writtenAt) }
+}
+
+/** The columns that never change. */
+function acceptedColumns(accepted: AcceptedCrash, position: SymbolicatedCrash['position'], archive: Archive) {
   const { claims } = accepted
   return wellFormed({
     fleet: accepted.fleet,
@@ -43,6 +53,7 @@ export function rowOf({ accepted, position, archive, revision, analysis }: Symbo
     peer: claims.peer ?? '',
     listener_port: claims.listenerPort ?? null,
     fingerprint: claims.fingerprint ?? '',
+    claimed_of: accepted.claimedOf ?? '',
     dbgstat: claims.dbgstat ?? null,
     annotations: accepted.annotations,
 
@@ -56,8 +67,6 @@ export function rowOf({ accepted, position, archive, revision, analysis }: Symbo
     manifest_pack: archive.manifestPack,
     manifest_offset: archive.manifestOffset,
     manifest_length: archive.manifestLength,
-
-    ...analysedColumns(analysis, revision, writtenAt),
   })
 }
 
@@ -97,6 +106,25 @@ export function analysedColumns({ status, statusReason, kind, access, evidence, 
       .map((module) => ({ debug_file: module.debug_file ?? '', debug_id: module.debug_id ?? '', code_id: module.code_id ?? '' })),
     report: JSON.stringify(report),
   })
+}
+
+/**
+ * What the named crash says about one that claims to be the same: what it is and which bucket it belongs to. Its addresses
+ * are facts of the other device, and whoever looks for guessing or for planted values must not find them a second time.
+ */
+export function claimedColumns(named: CrashRow, revision: number, writtenAt: number): ReturnType<typeof analysedColumns> {
+  const {
+    status, status_reason, format, os, cpu, kind, access, evidence, severity, cwe, evidence_for, evidence_against, address_class,
+    ruleset, bucket, signature, title, signature_frames, signature_notes, provisional, missing_symbols,
+  } = named
+  const report = JSON.parse(named.report) as Analysis['report']
+  const note = { slug: 'claimed', text: `the device sent no dump: it names the fingerprint of crash ${named.id}, and these are the frames of that crash` }
+  return {
+    revision, written_at: dateTime(writtenAt), status, status_reason, format, os, cpu, kind, access, evidence, severity, cwe, evidence_for, evidence_against,
+    address_class, fault_address: null, pc: null, sp: null, pattern: '', pc_outside_modules: 0,
+    ruleset, bucket, signature, title, signature_frames, signature_notes, provisional, missing_symbols,
+    report: JSON.stringify({ ...report, notes: [note, ...report.notes] }),
+  }
 }
 
 /** The claims that the table keeps: what an analysis may read, so that reprocessing sees what the worker saw. */

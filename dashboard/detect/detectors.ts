@@ -11,6 +11,7 @@ import { canary } from './canary.ts'
 import type { Detector, Finding, Pattern } from './finding.ts'
 import { pattern } from './pattern.ts'
 import { readReleases, type Release } from './releases.ts'
+import { replay } from './replay.ts'
 import { readFleetSettings } from './settings.ts'
 import { spread } from './spread.ts'
 import { sweep } from './sweep.ts'
@@ -22,7 +23,7 @@ import { sweep } from './sweep.ts'
  * logged, the others still run, and no alert of its pattern is closed for it. The clock is the one that was handed in;
  * the pause between runs is of this machine.
  */
-export const DETECTORS: readonly Detector[] = [spread, sweep, pattern, canary]
+export const DETECTORS: readonly Detector[] = [spread, sweep, pattern, canary, replay]
 
 export interface DetectorsDeps {
   clickhouse: ClickHouse

@@ -9,7 +9,7 @@ import type { FleetSettings } from './settings.ts'
  * A finding is a value computed from rows that are still there: the same rows at the same time give the same finding.
  * It isn't an alert yet. alerts.ts decides whether it opens one, worsens one, or keeps one from closing.
  */
-export const PATTERNS = ['PRB-SPREAD', 'PRB-SWEEP', 'PRB-PATTERN', 'PRB-CANARY'] as const
+export const PATTERNS = ['PRB-SPREAD', 'PRB-SWEEP', 'PRB-PATTERN', 'PRB-CANARY', 'PRB-REPLAY'] as const
 export type Pattern = (typeof PATTERNS)[number]
 
 export const SEVERITIES = ['info', 'low', 'medium', 'high', 'critical'] as const

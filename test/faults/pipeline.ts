@@ -73,7 +73,7 @@ const registry = createRegistry({ snapshotFile: join(directory, 'registry.json')
 await registry.start()
 const generous = { devicePerMinute: 1e6, deviceBurst: 1e6, sourceFailuresPerMinute: 1e6, sourceFailureBurst: 1e6 }
 const ingest = createIngest({
-  settings: ingestSettingsSchema.parse({ port: 0, quotas: generous }), log, blobs, registry, clock: systemClock, logger, metrics, replayDirectory: join(directory, 'replay'),
+  settings: ingestSettingsSchema.parse({ port: 0, quotas: generous }), log, blobs, registry, clock: systemClock, logger, metrics, directory: join(directory, 'ingest'),
 })
 await startSymbolication({
   settings: workerSettingsSchema.parse({ batchEntries: 8, batchWaitMs: 20, sandbox: { patienceMs: 5 } }),

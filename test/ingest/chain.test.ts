@@ -57,6 +57,7 @@ describe('a chain of the profile', () => {
     ['path lengths that just suffice', [leaf(), ca({ extensions: [basicConstraints(true, 0), keyUsage('keyCertSign')] })], anchorFrom(root({ extensions: [basicConstraints(true, 1), keyUsage('keyCertSign')] }))],
     ['non-critical policies', [leaf({ extensions: [...leafExtensions, noticed('2.5.29.32', false)] }), ca()], anchorFrom(root())],
     ['an unknown extension that is not critical', [leaf({ extensions: [...leafExtensions, noticed('1.2.3.4', false)] }), ca()], anchorFrom(root())],
+    ['names that differ in case and white space', [leaf({ issuer: [[AT.organization, ' maker,  INC.'], [AT.commonName, 'Issuing ']] }), ca()], anchorFrom(root())],
     ['key identifiers', [leaf({ extensions: [...leafExtensions, authorityKeyId(keys.ca.publicKey)] }), ca({ extensions: [...caExtensions, subjectKeyId(keys.ca.publicKey)] })], anchorFrom(root())],
     ['an end in the year 9999', [leaf({ notAfter: Date.UTC(9999, 11, 31, 23, 59, 59) }), ca()], anchorFrom(root())],
   ])('is accepted with %s', (_, chain, anchor) => {
@@ -128,8 +129,6 @@ describe('a chain is refused', () => {
     ['certificate-not-ca', 'an intermediate without keyCertSign', { chain: [leaf(), ca({ extensions: [basicConstraints(true), keyUsage('cRLSign')] })] }],
     ['certificate-not-ca', 'an intermediate without keyUsage', { chain: [leaf(), ca({ extensions: [basicConstraints(true)] })] }],
     ['certificate-not-ca', 'a device certificate as issuer', { chain: [leaf({ issuer: LEAF.slice(0, 1), signingKey: keys.leaf.privateKey }), leaf({ subject: LEAF.slice(0, 1) }), ca()] }],
-    ['certificate-is-ca', 'a CA as leaf', { chain: [leaf({ extensions: [...caExtensions] }), ca()] }],
-    ['certificate-is-ca', 'a leaf with keyCertSign', { chain: [leaf({ extensions: [keyUsage('digitalSignature', 'keyCertSign')] }), ca()] }],
     ['chain-path-length', 'an intermediate below path length 0', { chain: [leaf({ issuer: SUB, signingKey: keys.sub.privateKey }), sub(), ca({ extensions: [basicConstraints(true, 0), keyUsage('keyCertSign')] })] }],
     ['chain-path-length', 'an intermediate below an anchor of path length 0', { anchors: [anchorFrom(root({ extensions: [basicConstraints(true, 0), keyUsage('keyCertSign')] }))] }],
     ['certificate-expired', 'an expired intermediate', { chain: [leaf(), ca(expired)] }],
@@ -168,6 +167,13 @@ describe('a chain is refused', () => {
     ['an intermediate limited to servers', { chain: [leaf(), ca({ extensions: [...caExtensions, extendedKeyUsage('1.3.6.1.5.5.7.3.1')] })] }],
   ])('certificate-usage, to be told after the signature: %s', (_, given) => {
     expect(accepted(given).unfit).toMatchObject({ slug: 'certificate-usage' })
+  })
+
+  test.each<[string, Case]>([
+    ['a CA as leaf', { chain: [leaf({ extensions: [...caExtensions] }), ca()] }],
+    ['a leaf with keyCertSign', { chain: [leaf({ extensions: [keyUsage('digitalSignature', 'keyCertSign'), extendedKeyUsage(CLIENT_AUTH)] }), ca()] }],
+  ])('certificate-is-ca, to be told after the signature: %s', (_, given) => {
+    expect(accepted(given).unfit).toMatchObject({ slug: 'certificate-is-ca' })
   })
 })
 

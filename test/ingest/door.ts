@@ -11,7 +11,7 @@ import { createManualClock } from '../../infra/service/clock.ts'
 import { createLogger } from '../../infra/service/logger.ts'
 import { createMetrics } from '../../infra/service/metrics.ts'
 import { ingestSettingsSchema } from '../../ingest/config.ts'
-import { decodeAcceptedCrash, type AcceptedCrash } from '../../ingest/contract.ts'
+import { decodeMessage, type AcceptedCrash, type Heartbeat, type Refused } from '../../ingest/contract.ts'
 import { createFleet, type FleetDevice } from '../../ingest/device/fleet.ts'
 import { signReport, type Report } from '../../ingest/device/sign.ts'
 import { createRegistry, type RegistrySnapshot } from '../../ingest/registry.ts'
@@ -59,7 +59,7 @@ export async function openDoor(options: DoorOptions = {}) {
     const metrics = createMetrics({ defaults: false })
     const ingest = createIngest({
       settings, log: options.wrapLog?.(log) ?? log, blobs: options.wrapBlobs?.(blobs) ?? blobs, registry, clock, logger, metrics,
-      replayDirectory: join(data, 'replay'),
+      directory: join(data, 'ingest'),
     })
     const address = await ingest.start()
     const stop = async () => {
@@ -81,27 +81,40 @@ export async function openDoor(options: DoorOptions = {}) {
     post: (body: Uint8Array, headers: Record<string, string> = {}) =>
       fetch(`${running.address.url}/v1/crashes`, { method: 'POST', body: Buffer.from(body), headers: { 'content-type': 'application/cbor-seq', ...headers } }),
 
-    /** Everything in the log, decoded, in order. */
+    /** A body that is one manifest. */
+    state: (path: string, manifest: Uint8Array, headers: Record<string, string> = {}) =>
+      fetch(`${running.address.url}${path}`, { method: 'POST', body: Buffer.from(manifest), headers: { 'content-type': 'application/cose', ...headers } }),
+
+    /** Every crash in the log, decoded, in order. */
     async accepted(): Promise<AcceptedCrash[]> {
+      return (await this.logged()).crashes
+    },
+
+    /** Everything in the log, decoded, in order. */
+    async logged(): Promise<{ crashes: AcceptedCrash[]; heartbeats: Heartbeat[]; refused: Refused[] }> {
       const { lag } = await running.log.stats(TOPIC_ACCEPTED, 'test')
-      const crashes: AcceptedCrash[] = []
-      if (lag === 0) return crashes
+      const logged = { crashes: [] as AcceptedCrash[], heartbeats: [] as Heartbeat[], refused: [] as Refused[] }
+      let read = 0
+      if (lag === 0) return logged
       const { promise, resolve } = Promise.withResolvers<void>()
       const group = `test ${Math.random()}`
       const consumer = await running.log.consume(
         { topic: TOPIC_ACCEPTED, group, startAt: async () => 0, maxEntries: 1000, maxBytes: 2 ** 26, maxWaitMs: 1 },
         async ({ entries }) => {
           for (const { value } of entries) {
-            const decoded = decodeAcceptedCrash(value)
-            if ('crash' in decoded) crashes.push(decoded.crash)
+            const decoded = decodeMessage(value)
+            if ('crash' in decoded) logged.crashes.push(decoded.crash)
+            else if ('heartbeat' in decoded) logged.heartbeats.push(decoded.heartbeat)
+            else if ('refused' in decoded) logged.refused.push(decoded.refused)
             else throw new Error(decoded.reason)
           }
-          if (crashes.length >= lag) resolve()
+          read += entries.length
+          if (read >= lag) resolve()
         },
       )
       await promise
       await consumer.stop()
-      return crashes
+      return logged
     },
 
     async rejected(slug: string): Promise<number> {

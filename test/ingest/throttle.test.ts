@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { quotasSchema } from '../../ingest/config.ts'
-import { createThrottle, sourceOf } from '../../ingest/throttle.ts'
+import { createThrottle, sourceOf, type Throttle } from '../../ingest/throttle.ts'
 
 const quotas = quotasSchema.parse({ deviceBurst: 3, devicePerMinute: 60, sourceFailureBurst: 2, sourceFailuresPerMinute: 60, tracked: 100 })
 
@@ -9,9 +9,12 @@ function atStandstill() {
   return { throttle: createThrottle(quotas, () => at), advance: (ms: number) => { at += ms } }
 }
 
+/** Seconds to wait, 0 when the report was taken. */
+const sent = (throttle: Throttle, fleet: string, deviceId: string, issuer = 'CN=Factory') => throttle.report({ fleet, issuer, deviceId })?.seconds ?? 0
+
 test('a device may send a burst, then as much as flows back', () => {
   const { throttle, advance } = atStandstill()
-  const send = () => throttle.device('fleet', 'device')
+  const send = () => sent(throttle, 'fleet', 'device')
   expect([send(), send(), send()]).toEqual([0, 0, 0])
   expect(send()).toBe(1)
   advance(1000)
@@ -22,9 +25,18 @@ test('a device may send a burst, then as much as flows back', () => {
 
 test('devices of equal name in two fleets have quotas of their own', () => {
   const { throttle } = atStandstill()
-  for (let i = 0; i < 3; i++) throttle.device('fleet', 'device')
-  expect(throttle.device('fleet', 'device')).toBe(1)
-  expect(throttle.device('another', 'device')).toBe(0)
+  for (let i = 0; i < 3; i++) sent(throttle, 'fleet', 'device')
+  expect(sent(throttle, 'fleet', 'device')).toBe(1)
+  expect(sent(throttle, 'another', 'device')).toBe(0)
+})
+
+test('the devices of an issuer, and those of a fleet, share a quota each; whoever is refused is charged nothing', () => {
+  const throttle = createThrottle(quotasSchema.parse({ deviceBurst: 2, issuerBurst: 3, fleetBurst: 4 }), () => 0)
+  const report = (issuer: string, deviceId: string, fleet = 'fleet') => throttle.report({ fleet, issuer, deviceId })?.slug
+  expect([report('A', '1'), report('A', '1'), report('A', '1'), report('A', '1')]).toEqual([undefined, undefined, 'quota-device', 'quota-device'])
+  expect([report('A', '2'), report('A', '3'), report('A', '4')]).toEqual([undefined, 'quota-issuer', 'quota-issuer'])
+  expect([report('B', '5'), report('B', '6'), report('C', '7')]).toEqual([undefined, 'quota-fleet', 'quota-fleet'])
+  expect(report('A', '1', 'another')).toBeUndefined()
 })
 
 test('a network that only asks is never slowed down, one that fails is', () => {
@@ -41,9 +53,9 @@ test('a network that only asks is never slowed down, one that fails is', () => {
 
 test('the map is bounded: the least recently seen is forgotten', () => {
   const { throttle } = atStandstill()
-  for (let i = 0; i < 3; i++) throttle.device('fleet', 'first')
-  for (let i = 0; i < quotas.tracked; i++) throttle.device('fleet', `device ${i}`)
-  expect(throttle.device('fleet', 'first')).toBe(0)
+  for (let i = 0; i < 3; i++) sent(throttle, 'fleet', 'first')
+  for (let i = 0; i < quotas.tracked; i++) sent(throttle, 'fleet', `device ${i}`)
+  expect(sent(throttle, 'fleet', 'first')).toBe(0)
 })
 
 test.each([

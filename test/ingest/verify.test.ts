@@ -137,26 +137,13 @@ describe('a manifest is refused', () => {
     const tcb = leafWith(keyUsage('digitalSignature'), extendedKeyUsage('2.23.133.5.4.100.8'), { oid: '2.23.133.5.4.1', critical: true, value: der(0x30, der(0x83, Buffer.of(7))) })
     expect(await setUp().outcome(tcb(claimsWith([-65544, 7])))).toBe('verified')
     expect(await setUp().outcome(tcb(claimsWith([-65544, 8])))).toBe('claim-contradicts-certificate')
+    expect(await setUp().verify(tcb())).toMatchObject({ tcb: { svn: 7, fwids: [] } })
   })
 
   test('claim-contradicts-certificate: another UEID than the certificate names', async () => {
     const named = leafWith(keyUsage('digitalSignature'), extendedKeyUsage('1.3.6.1.5.5.7.3.2'), { oid: '2.23.133.5.4.4', critical: false, value: der(0x30, der(0x04, Buffer.alloc(8, 1))) })
     expect(await setUp().outcome(named(claimsWith([256, Buffer.alloc(8, 1)])))).toBe('verified')
     expect(await setUp().outcome(named(claimsWith([256, Buffer.alloc(8, 2)])))).toBe('claim-contradicts-certificate')
-  })
-
-  test.each(['p256', 'p384', 'ed25519'] as const)('when any one byte of it is changed (%s)', async (keyType) => {
-    const signer = createFleet({ devices: 1, keyType, now: NOW })
-    const { outcome } = setUp({ anchors: [anchorOf(signer)] })
-    const good = report(signer.devices[0]!)
-    expect(await outcome(good)).toBe('verified')
-    const accepted: number[] = []
-    for (let at = 0; at < good.length; at++) {
-      const changed = Buffer.from(good)
-      changed[at]! ^= 1 << (at % 8)
-      if (await outcome(changed) === 'verified') accepted.push(at)
-    }
-    expect(accepted).toEqual([])
   })
 })
 

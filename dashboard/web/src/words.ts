@@ -12,6 +12,7 @@ export const DETECTORS: Record<string, string> = {
   'PRB-SWEEP': 'somebody guesses addresses on one device',
   'PRB-PATTERN': 'an attacker-shaped value in the program counter',
   'PRB-CANARY': 'somebody guesses the stack canary',
+  'PRB-REPLAY': 'a key was copied, or a device set back',
 }
 
 export const count = (value: number): string => value.toLocaleString('en-US')
