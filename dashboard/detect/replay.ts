@@ -165,6 +165,7 @@ function toFinding(rows: readonly Row[], falseAlarms: string, now: number): Omit
       devices,
       firmware: merged(rows, (row) => row.versions).map((swversion) => ({ swversion, devices: 1 })),
       sources: merged(rows, (row) => row.sources).map((source) => ({ source, devices: 1 })),
+      peers: [],
       buckets: merged(rows, (row) => [row.newest_bucket]),
       first_crash_ids: merged(rows, (row) => row.ids),
     },
