@@ -18,6 +18,8 @@ export interface PoolOptions extends WardenOptions {
   patienceMs: number
   /** A child that has been idle for so long is ended and started again when needed; null keeps it. */
   idleMs: number | null
+  /** Jobs after which a child is replaced. */
+  jobsPerChild?: number
   logger: Logger
   onKill(why: string): void
 }
@@ -40,7 +42,7 @@ export interface Pool {
 }
 
 interface Task { order(): Promise<Order>; asked: Asked; resolve(end: PoolEnd): void; reject(error: unknown): void; becameSlow(): void; deaths: number }
-interface Slot { warden: Warden | null; task: Task | null; impatient: boolean; late: boolean; jobs: number; busyMs: number; idle: NodeJS.Timeout | null }
+interface Slot { warden: Warden | null; successor: Warden | null; ripe: boolean; task: Task | null; impatient: boolean; late: boolean; jobs: number; busyMs: number; idle: NodeJS.Timeout | null }
 
 /** A child is replaced after so much work: whatever leaks, leaks for a while only, and no honest child meets its limit of processor time. */
 const JOBS_PER_CHILD = 1000
@@ -48,10 +50,11 @@ const BUSY_MS_PER_CHILD = 60_000
 const RESTART_MS = 500
 
 export function createPool(options: PoolOptions): Pool {
-  const slots: Slot[] = Array.from({ length: options.size }, () => ({ warden: null, task: null, impatient: false, late: false, jobs: 0, busyMs: 0, idle: null }))
+  const slots: Slot[] = Array.from({ length: options.size }, () => ({ warden: null, successor: null, ripe: false, task: null, impatient: false, late: false, jobs: 0, busyMs: 0, idle: null }))
   const maxLate = Math.max(1, options.size - 1)
   const fresh: Task[] = []
   const slow: Task[] = []
+  const { jobsPerChild = JOBS_PER_CHILD } = options
   let stopped = false
 
   const lateCount = () => slots.filter((slot) => slot.late).length
@@ -92,7 +95,8 @@ export function createPool(options: PoolOptions): Pool {
     } finally {
       clearTimeout(patience)
       Object.assign(slot, { task: null, late: false, impatient: false })
-      if (slot.jobs >= JOBS_PER_CHILD || slot.busyMs >= BUSY_MS_PER_CHILD) slot.warden?.kill('preempted', 'served long enough')
+      if (slot.ripe) succeed(slot)
+      else if (slot.jobs >= jobsPerChild || slot.busyMs >= BUSY_MS_PER_CHILD) replace(slot)
       if (options.idleMs !== null) slot.idle = setTimeout(() => slot.warden?.kill('preempted', 'idle'), options.idleMs).unref()
       dispatch()
     }
@@ -124,8 +128,33 @@ export function createPool(options: PoolOptions): Pool {
     }
   }
 
+  /** The successor is ready before the old child goes, one at a time: a start takes as long as a hundred dumps. */
+  function replace(slot: Slot) {
+    if (stopped || slots.some(({ successor }) => successor !== null)) return
+    const successor = startWarden(options)
+    slot.successor = successor
+    successor.ready.then(() => {
+      slot.ripe = true
+      if (slot.task === null) succeed(slot)
+    }, (error: unknown) => {
+      slot.successor = null
+      if (!stopped) options.logger.error({ stage: 'sandbox', reason: messageOf(error) }, 'a parser could not be replaced; the old one goes on')
+    })
+  }
+
+  function succeed(slot: Slot) {
+    const { warden, successor } = slot
+    if (successor === null || stopped) return
+    Object.assign(slot, { successor: null, ripe: false })
+    serveBy(slot, successor)
+    warden?.kill('preempted', 'served long enough')
+  }
+
   function start(slot: Slot): Warden {
-    const warden = startWarden(options)
+    return serveBy(slot, startWarden(options))
+  }
+
+  function serveBy(slot: Slot, warden: Warden): Warden {
     Object.assign(slot, { warden, jobs: 0, busyMs: 0 })
     void warden.gone.then(() => {
       if (slot.warden === warden) slot.warden = null
@@ -145,14 +174,15 @@ export function createPool(options: PoolOptions): Pool {
     async ready() {
       await Promise.all(slots.map((slot) => (slot.warden ?? start(slot)).ready))
     },
-    pids: () => slots.flatMap((slot) => (slot.warden === null ? [] : [slot.warden.pid])),
+    pids: () => slots.flatMap(({ warden, successor }) => [warden, successor].flatMap((child) => child?.pid ?? [])),
     async stop() {
       stopped = true
       for (const task of [...fresh.splice(0), ...slow.splice(0)]) task.reject(new Error('the pool was stopped'))
       await Promise.all(slots.map((slot) => {
         if (slot.idle !== null) clearTimeout(slot.idle)
-        slot.warden?.kill('preempted', 'the pool was stopped')
-        return slot.warden?.gone
+        const children = [slot.warden, slot.successor].filter((child) => child !== null)
+        for (const child of children) child.kill('preempted', 'the pool was stopped')
+        return Promise.all(children.map((child) => child.gone))
       }))
     },
   }

@@ -18,6 +18,8 @@ export interface FileCache {
 }
 
 const HELD_MS = 60_000
+/** A file that was there so recently is not looked at again: each dump of a busy second asks for the same few. */
+const FRESH_MS = 1_000
 
 export function openFileCache({ directory, maxBytes }: { directory: string; maxBytes: number }): FileCache {
   mkdirSync(directory, { recursive: true })
@@ -51,6 +53,8 @@ export function openFileCache({ directory, maxBytes }: { directory: string; maxB
     get bytes() { return bytes },
     async use(name) {
       const path = join(directory, name)
+      const last = files.get(name)
+      if (last !== undefined && Date.now() - last.usedAt < FRESH_MS) return path
       const known = await stat(path).catch(() => null)
       if (known === null) {
         forget(name)

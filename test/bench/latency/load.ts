@@ -11,16 +11,19 @@ export interface LoadPlan {
   url: string
   perSecond: number
   reports: number
+  firstBoot: number
   devices: { keyPem: string; chain: string[] }[]
   /** Base64. */
   dumps: string[]
 }
 export interface Acknowledged { id: string; at: number }
+/** Each acknowledged report is told at once; `done` follows the last. */
+export type Told = { kind: 'acknowledged'; report: Acknowledged }
 export type FromLoad = { kind: 'done'; acknowledged: Acknowledged[]; refusals: string[]; elapsedMs: number }
 
 process.once('message', (plan: LoadPlan) => void send(plan).then((done) => process.send!(done, () => process.exit(0))))
 
-async function send({ url, perSecond, reports, devices, dumps }: LoadPlan): Promise<FromLoad> {
+async function send({ url, perSecond, reports, firstBoot, devices, dumps }: LoadPlan): Promise<FromLoad> {
   const keys = devices.map(({ keyPem, chain }) => ({ key: createPrivateKey(keyPem), chain: chain.map((der) => Buffer.from(der, 'base64')) }))
   const files = dumps.map((dump) => Buffer.from(dump, 'base64'))
   const acknowledged: Acknowledged[] = []
@@ -32,11 +35,14 @@ async function send({ url, perSecond, reports, devices, dumps }: LoadPlan): Prom
     const { key, chain } = keys[n % keys.length]!
     const { body } = signReport({
       dump: files[n % files.length]!, contentType: 'application/x-minidump', key, chain,
-      claims: { bootcount: 1 + Math.floor(n / keys.length), seq: 0, uptimeSeconds: 1000, swversion: '4.2.1', compartment: 'sensor-bus', layer: 'app' },
+      claims: { bootcount: firstBoot + Math.floor(n / keys.length), seq: 0, uptimeSeconds: 1000, swversion: '4.2.1', compartment: 'sensor-bus', layer: 'app' },
     })
     answers.push(postReport({ url, body, retries: 0, timeoutMs: 30_000 }).then((posted) => {
-      if (posted.kind === 'answered' && posted.status === 202) acknowledged.push({ id: (JSON.parse(posted.text) as { id: string }).id, at: Date.now() })
-      else refusals.push(posted.kind === 'answered' ? `${posted.status} ${posted.text}` : posted.reason)
+      if (posted.kind === 'answered' && posted.status === 202) {
+        const report = { id: (JSON.parse(posted.text) as { id: string }).id, at: Date.now() }
+        acknowledged.push(report)
+        process.send!({ kind: 'acknowledged', report } satisfies Told)
+      } else refusals.push(posted.kind === 'answered' ? `${posted.status} ${posted.text}` : posted.reason)
     }))
   }
   await Promise.all(answers)

@@ -48,6 +48,17 @@ test.runIf(existsSync('/proc/self/fd'))('a child holds no descriptor but its two
   expect(links.filter((link) => link.startsWith('socket:')).length).toBeLessThanOrEqual(2)
 })
 
+test('a child that has served long enough is replaced by one that is ready, and no job is lost', async () => {
+  const pool = hostilePool({ jobsPerChild: 2 })
+  await pool.ready()
+  const first = pool.pids()
+  const served = async () => first.every((pid) => !pool.pids().includes(pid))
+  for (let n = 0; !(await served()) || n < 20; n++) expect(await said(pool, 'ok')).toBe('ok')
+  expect(kills).toEqual([])
+  await pool.stop()
+  for (const pid of first) expect(() => process.kill(pid, 0)).toThrow()
+})
+
 test('past its time a child is killed, and the next dump gets a new one', async () => {
   const pool = hostilePool({ timeMs: 300 })
   expect(await run(pool, 'spin').end).toMatchObject({ t: 'killed', why: 'time' })
