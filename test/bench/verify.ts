@@ -11,7 +11,7 @@ import type { Figure } from './bench.ts'
  * throughout, a leaf under an intermediate under the anchor. `verify-cached` has seen every chain before; in `verify-cold`
  * each manifest comes from a device never seen. Signing happens outside the timed windows. The rate is that of one core:
  * manifests by processor time of the process, in which the threads that check signatures are counted too. Beside it stands
- * a calibration, the bare ES256 verifications of one core, since machines differ in that by a factor of four.
+ * a calibration, the bare ES256 verifications of one core.
  */
 export const name = 'verify'
 export const describe = 'full verification of distinct manifests, per second of one core, median of 5'
