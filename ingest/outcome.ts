@@ -24,6 +24,7 @@ export const OUTCOMES = {
   'upload-unknown': { status: 404, title: 'There is no such upload: begin it again, a report that is durable already is answered at once' },
   'upload-offset': { status: 409, title: 'The upload goes on at another offset: see Upload-Offset' },
   'multipart-malformed': { status: 400, title: 'The multipart body cannot be read' },
+  'envelope-malformed': { status: 400, title: 'The envelope cannot be read' },
   'dump-missing': { status: 400, title: 'The upload has no dump: send it as the part upload_file_minidump' },
 
   // The manifest as CBOR: deterministic encoding (RFC 8949 4.2.1) within limits.

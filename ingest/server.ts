@@ -13,6 +13,7 @@ import { createAccept, type Accepted } from './accept.ts'
 import { createAppend } from './append.ts'
 import { createChainVerifier } from './chain.ts'
 import type { IngestSettings, Limits } from './config.ts'
+import { createEnvelope } from './envelope.ts'
 import { createHeartbeat, type Alive } from './heartbeat.ts'
 import { createKnownCrashes } from './known.ts'
 import { registerIngestMetrics } from './metrics.ts'
@@ -81,6 +82,7 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
   const parts = { accept, append, charge, statement, known, verifier, replay, registry, throttle, blobs, budget, clock, logger, limits, metrics: counters }
   const receive = createReceive(parts)
   const submit = createSubmit(parts)
+  const envelope = createEnvelope(parts)
   const offer = createOffer(parts)
   const heartbeat = createHeartbeat(parts)
   const resumable = createResumable({ ...parts, uploads, uploadLimits: settings.uploads })
@@ -121,6 +123,24 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
     return submit({ ...arrival, query: request.query as Record<string, unknown> })
   }))
 
+  // Sentry's clients come back at once when they are told 429, so nobody is told that there.
+  const patient = async (outcome: Promise<Accepted | Refusal>): Promise<Accepted | Refusal> => {
+    const answer = await outcome
+    return isRefusal(answer) && statusOf(answer.slug) === 429 ? { ...answer, slug: 'overloaded' } : answer
+  }
+  const sentry = (route: string, render: (accepted: Accepted) => Answer, take: typeof submit) => {
+    for (const path of [route, route.slice(0, -1)]) {
+      app.post(path, (request, reply) => serve(route, request, reply, render, () => {
+        const arrival = arrivalOf(request, reply)
+        arrival.goOn()
+        const query = request.query as Record<string, unknown>
+        return patient(take({ ...arrival, query: { ...query, key: query.sentry_key ?? sentryKeyOf(request) } }))
+      }))
+    }
+  }
+  sentry('/api/:project/minidump/', uploadAnswer, submit)
+  sentry('/api/:project/envelope/', envelopeAnswer, envelope)
+
   async function serve<T extends object>(
     route: string, request: FastifyRequest, reply: FastifyReply, render: (outcome: T) => Answer, work: () => Promise<T | Refusal>,
   ): Promise<void> {
@@ -130,7 +150,7 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
     if (isRefusal(outcome)) {
       counters.rejected.inc({ reason: outcome.slug })
       // Over quota is counted, not logged: a storm must not fill the disk with lines about itself.
-      if (answer.code !== 429) logger.info({ stage: 'ingest', slug: outcome.slug, requestId: request.id, detail: outcome.detail }, 'refused')
+      if (!('retryAfter' in outcome)) logger.info({ stage: 'ingest', slug: outcome.slug, requestId: request.id, detail: outcome.detail }, 'refused')
     }
     await send(request.raw, reply, answer, limits)
     counters.requests.inc({ route, code: answer.code })
@@ -241,6 +261,8 @@ function progressAnswer(progress: Progress): Answer {
 /** Crashpad keeps the whole body as the report's id, and takes any answer but 200 for a failure. */
 const uploadAnswer = ({ id }: Accepted): Answer => ({ code: 200, type: 'text/plain', body: id })
 const socorroAnswer = ({ id }: Accepted): Answer => ({ code: 200, type: 'text/plain', body: `CrashID=bp-${id}\n` })
+const envelopeAnswer = ({ id }: Accepted): Answer => ({ code: 200, type: 'application/json', body: `{"id":"${id}"}` })
+const sentryKeyOf = ({ headers }: FastifyRequest): string | undefined => /\bsentry_key=([^\s,]+)/.exec(String(headers['x-sentry-auth'] ?? ''))?.[1]
 const socorro = ({ query }: FastifyRequest): boolean => (query as Record<string, unknown>).reply === 'socorro'
 
 /**
