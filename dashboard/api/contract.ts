@@ -558,6 +558,8 @@ export const challengeSchema = z.object({
 })
 export type Fleet = z.infer<typeof fleetSchema>
 
+export const inventoryStoredSchema = z.object({ devices: count })
+
 export const whoamiSchema = z.object({
   actor: z.string(),
   auth: z.enum(['bearer', 'session']),
@@ -619,5 +621,8 @@ export const challengeBodySchema = z.object({ pem: text(16_384) })
 /** `issuer`: the CA that made the list, then what stands between it and its anchor, where no anchor made it. */
 export const crlBodySchema = z.object({ pem: text(6 * 1024 * 1024), issuer: text(16_384).default('') })
 export const issuerStatusBodySchema = z.object({ issuer: z.string().min(1).max(1024), status: z.enum(ISSUER_STATUSES), reason: text(4000) })
+export const inventoryBodySchema = z.object({
+  devices: z.array(z.object({ device: z.string().min(1).max(512), swversion: text(256), hwmodel: text(256), last_seen: time.optional() })).min(1).max(1000),
+})
 export const removeAnchorBodySchema = z.object({ reason: text(4000).default('') })
 export const deviceStatusBodySchema = z.object({ status: z.enum(DEVICE_STATUSES), reason: text(4000) })
