@@ -40,6 +40,7 @@ export type Verified = {
   flags: string[]
   /** Firmware that the certificate proves (TCG DICE). */
   tcb?: TcbInfo
+  /** As signed; with the security version of `tcb`, where the device claims none. */
   claims: Manifest['claims']
   manifest: Manifest
 }
@@ -64,7 +65,7 @@ export function createVerifier({ registry, chains }: { registry: AnchorSource; c
       const { fleet, deviceId, deviceKeyId, issuer, anchor, flags, tcb } = proof
       const refusal = proof.revoked ?? proof.unfit ?? issuing(registry.issuerStatus?.(fleet, issuer), issuer) ?? standing(registry.deviceStatus(fleet, deviceId), deviceId) ?? contradiction(manifest, proof)
       if (refusal) return refusal
-      return { fleet, deviceId, deviceKeyId, issuer, anchor: anchor.sha256, keyProtection: anchor.keyProtection, flags, ...(tcb && { tcb }), claims: manifest.claims, manifest }
+      return { fleet, deviceId, deviceKeyId, issuer, anchor: anchor.sha256, keyProtection: anchor.keyProtection, flags, ...(tcb && { tcb }), claims: withProven(manifest.claims, tcb), manifest }
     },
   }
 }
@@ -83,6 +84,9 @@ function standing(status: DeviceStatus, deviceId: string): Refusal | undefined {
       return refuse(`device-${status}`, `device ${deviceId} is ${status}`)
   }
 }
+
+/** A security version that the certificate proves needs no claim; one that is made agrees with it by now. */
+const withProven = (claims: Manifest['claims'], tcb: TcbInfo | undefined): Manifest['claims'] => (tcb?.svn === undefined ? claims : { ...claims, svn: tcb.svn })
 
 /** Identity and versions that the issuer wrote into the certificate outrank what the device says of itself. */
 function contradiction({ claims, ueid }: Manifest, proof: ChainResult): Refusal | undefined {
