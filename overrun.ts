@@ -4,6 +4,8 @@ import { Command } from 'commander'
 import { registerStart } from './dashboard/cli/start.ts'
 import { registerDemo } from './dashboard/cli/demo.ts'
 import { registerAddAnchor } from './dashboard/cli/add-anchor.ts'
+import { registerInventory } from './dashboard/cli/inventory.ts'
+import { registerRevoke } from './dashboard/cli/revoke.ts'
 import { registerVerify } from './dashboard/cli/verify.ts'
 import { registerCertCheck } from './ingest/device/cert-check.ts'
 import { registerFleetInit } from './ingest/device/fleet-init.ts'
@@ -26,6 +28,8 @@ registerSymbols(program)
 const fleet = program.command('fleet').description('Certificates and anchors of a fleet')
 registerFleetInit(fleet)
 registerAddAnchor(fleet)
+registerRevoke(fleet)
+registerInventory(fleet)
 registerCertCheck(program.command('cert').description('Certificate chains of devices'))
 
 await program.parseAsync()

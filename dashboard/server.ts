@@ -20,6 +20,7 @@ import { crashRoutes } from './api/crashes.ts'
 import { decisionRoutes } from './api/decisions.ts'
 import { deviceRoutes } from './api/devices.ts'
 import { fleetRoutes } from './api/fleets.ts'
+import { inventoryRoutes } from './api/inventory.ts'
 import { overviewRoutes } from './api/overview.ts'
 import { problemHandler, sendProblem } from './api/problems.ts'
 import { recordRoutes } from './api/records.ts'
@@ -136,6 +137,7 @@ export function createDashboard({ settings, clickhouse, blobs, symbols, clock, l
     deviceRoutes(api, deps)
     symbolRoutes(api, deps)
     fleetRoutes(api, deps)
+    inventoryRoutes(api, deps)
     decisionRoutes(api, deps)
     recordRoutes(api, deps)
     await addWebPages(api)

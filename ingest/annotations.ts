@@ -7,7 +7,7 @@ import { LAYERS, type AcceptedCrash, type Claims } from './contract.ts'
  */
 const MOST = 64
 const LONGEST = 256
-const NOT_ANNOTATIONS = new Set(['key', 'reply', 'upload_file_minidump', 'crash_signature'])
+const NOT_ANNOTATIONS = new Set(['key', 'reply', 'sentry_key', 'sentry_client', 'sentry_version', 'upload_file_minidump', 'crash_signature'])
 
 export function annotationsOf(fields: ReadonlyMap<string, string>, query: Record<string, unknown>): AcceptedCrash['annotations'] {
   const texts = Object.entries(query).flatMap(([name, value]): [string, string][] => (typeof value === 'string' ? [[name, value]] : []))

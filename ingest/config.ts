@@ -25,6 +25,14 @@ export const limitsSchema = z.object({
   lingerMs: ms.default(2_000).describe('Time for the same'),
 })
 
+export const uploadsSchema = z.object({
+  dumpBytes: bytes.default(256 * 1024 * 1024).describe('Largest dump of a resumable upload'),
+  most: z.int().positive().default(1_000).describe('Resumable uploads under way'),
+  perDevice: z.int().positive().default(4).describe('Resumable uploads under way of one device'),
+  bytes: bytes.default(8 * 1024 * 1024 * 1024).describe('Bytes of disk that the dumps of all resumable uploads under way may need'),
+  expiryMs: ms.default(24 * 60 * 60 * 1000).describe('Time for a whole resumable upload'),
+})
+
 export const quotasSchema = z.object({
   devicePerMinute: rate.default(30).describe('Reports of one device, sustained; charged only after its signature is good'),
   deviceBurst: rate.default(120).describe('Reports of one device at once'),
@@ -50,9 +58,11 @@ export const ingestSettingsSchema = z.object({
   registryIntervalMs: ms.default(2_000).describe('How often anchors, fleet settings and device states are read again'),
   knownDays: z.number().positive().default(7).describe('Days for which an offered crash with a known fingerprint needs no dump of its own'),
   limits: limitsSchema.prefault({}),
+  uploads: uploadsSchema.prefault({}),
   quotas: quotasSchema.prefault({}),
 })
 
 export type IngestSettings = z.infer<typeof ingestSettingsSchema>
 export type Limits = IngestSettings['limits']
+export type UploadLimits = IngestSettings['uploads']
 export type Quotas = IngestSettings['quotas']

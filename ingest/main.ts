@@ -16,7 +16,7 @@ import { createIngest } from './server.ts'
 /**
  * Ingest on its own: the door with an embedded log and files under one folder.
  *
- *   DATA/log  DATA/blobs  DATA/ingest/{replay,known}  DATA/ingest/registry.json
+ *   DATA/log  DATA/blobs  DATA/ingest/{replay,known,uploads}  DATA/ingest/registry.json
  */
 export interface RunningIngest {
   url: string

@@ -4,8 +4,8 @@ import type { Metrics } from '../infra/service/metrics.ts'
 /** What ingest counts. No label holds a device, a fleet or anything else that a sender chooses. */
 export type IngestMetrics = ReturnType<typeof registerIngestMetrics>
 
-/** `registryAge`: seconds since the registry was last read, or null. */
-export function registerIngestMetrics(metrics: Metrics, registryAge: () => number | null) {
+/** `registryAge`: seconds since the registry was last read, or null. `uploads`: how many resumable ones are under way. */
+export function registerIngestMetrics(metrics: Metrics, { registryAge, uploads }: { registryAge: () => number | null; uploads: () => number }) {
   const registers = [metrics]
   return {
     requests: new Counter({
@@ -47,6 +47,10 @@ export function registerIngestMetrics(metrics: Metrics, registryAge: () => numbe
     bytesInFlight: new Gauge({
       name: 'overrun_ingest_bytes_in_flight', registers,
       help: 'Bytes of dumps held in memory now. Near the limit (limits.bytesInFlight) new reports get 503.',
+    }),
+    uploads: new Gauge({
+      name: 'overrun_ingest_uploads', registers, collect() { this.set(uploads()) },
+      help: 'Resumable uploads under way. Near the limit (uploads.most) new ones get 503: devices begin and do not finish.',
     }),
     registryAge: new Gauge({
       name: 'overrun_ingest_registry_age_seconds', registers, collect() { this.set(registryAge() ?? NaN) },

@@ -20,7 +20,11 @@ export const OUTCOMES = {
   'body-truncated': { status: 400, title: 'The body ended before the dump did: send it again from the start' },
   'trailing-bytes': { status: 400, title: 'The body goes on after the dump: send exactly two CBOR items' },
   'header-mismatch': { status: 400, title: 'The Crash-Manifest header differs from the first item of the body' },
+  'upload-malformed': { status: 400, title: 'The request lacks a header that a resumable upload needs, or has one that cannot be read' },
+  'upload-unknown': { status: 404, title: 'There is no such upload: begin it again, a report that is durable already is answered at once' },
+  'upload-offset': { status: 409, title: 'The upload goes on at another offset: see Upload-Offset' },
   'multipart-malformed': { status: 400, title: 'The multipart body cannot be read' },
+  'envelope-malformed': { status: 400, title: 'The envelope cannot be read' },
   'dump-missing': { status: 400, title: 'The upload has no dump: send it as the part upload_file_minidump' },
 
   // The manifest as CBOR: deterministic encoding (RFC 8949 4.2.1) within limits.
@@ -77,6 +81,7 @@ export const OUTCOMES = {
   // Known and not allowed: told only after the signature is good.
   'device-revoked': { status: 403, title: 'The device is revoked' },
   'device-disabled': { status: 403, title: 'The device is disabled' },
+  'issuer-disabled': { status: 403, title: 'The issuer of the certificate is disabled' },
   'device-pending': { status: 403, title: 'The device waits to be admitted to its fleet' },
   'certificate-revoked': { status: 403, title: 'A certificate is on the revocation list of its issuer' },
   'certificate-is-ca': { status: 403, title: 'The certificate is that of a CA, and signs no crash reports' },

@@ -10,9 +10,19 @@ import { fleetName, fleetSettingsSchema, snapshotSchema, type FleetRecord, type 
  *   fleet              fleet.settings                                 settings of the fleet (registry.ts)
  *   anchor:<sha256>    fleet.anchor-added | fleet.anchor-removed      { pem, key_protection, scope? }
  *   device:<id>        device.status                                  { status, reason }
+ *   issuer:<name>      issuer.status                                  { status, reason }; the name as in Verified, RFC 4514
+ *   crl:<sha256>       fleet.crl-imported                             { pem, ... }; by the CA's public key, a newer one replaces
  *
- * The table grows with what people do, not with crashes, so a full read of these kinds stays in milliseconds.
+ * The table grows with what people do, not with crashes. It is asked every 2 s whether anything was said, and read whole
+ * (milliseconds, but for long revocation lists) only then.
  */
+const STAMP = `
+SELECT toString(groupBitXor(cityHash64(fleet, number, hash, body))) AS stamp, count() AS events
+FROM events FINAL
+WHERE kind IN {kinds: Array(String)}
+SETTINGS max_execution_time = 5`
+
+
 const NEWEST_EVENTS = `
 SELECT fleet, subject, argMax(kind, number) AS newest_kind, argMax(body, number) AS newest_body
 FROM events
@@ -21,23 +31,31 @@ GROUP BY fleet, subject
 ORDER BY fleet, subject
 SETTINGS max_execution_time = 5`
 
-const KINDS = ['fleet.settings', 'fleet.anchor-added', 'fleet.anchor-removed', 'device.status']
+const KINDS = ['fleet.settings', 'fleet.anchor-added', 'fleet.anchor-removed', 'fleet.crl-imported', 'device.status', 'issuer.status']
 
 const rowSchema = z.object({ fleet: fleetName, subject: z.string(), newest_kind: z.string(), newest_body: z.string() })
 type Row = z.infer<typeof rowSchema>
 
 const anchorSchema = snapshotSchema.shape.fleets.valueType.shape.anchors.valueType
 const deviceSchema = snapshotSchema.shape.fleets.valueType.shape.devices.valueType
+const issuerSchema = snapshotSchema.shape.fleets.valueType.shape.issuers.unwrap().valueType
+const crlSchema = snapshotSchema.shape.fleets.valueType.shape.crls.unwrap().valueType
 
 export function loadRegistryFromClickHouse(clickhouse: ClickHouse, logger?: Logger): () => Promise<RegistrySnapshot> {
+  const ask = async (query: string): Promise<unknown[]> => (await clickhouse.query({ query, query_params: { kinds: KINDS }, format: 'JSONEachRow' })).json()
+  let stamp = ''
+  let snapshot: RegistrySnapshot = { v: 1, fleets: {} }
   return async () => {
-    const result = await clickhouse.query({ query: NEWEST_EVENTS, query_params: { kinds: KINDS }, format: 'JSONEachRow' })
-    return snapshotOf(await result.json(), logger)
+    // The stamp is of before the read: what is said in between is read now, and once more at the next call.
+    const now = JSON.stringify(await ask(STAMP))
+    if (now !== stamp) snapshot = snapshotOf(await ask(NEWEST_EVENTS), logger)
+    stamp = now
+    return snapshot
   }
 }
 
 /** A row that can't be understood is left out and logged: one bad event must not take every fleet down. */
-export function snapshotOf(rows: readonly unknown[], logger?: Logger): RegistrySnapshot {
+export function snapshotOf(rows: readonly unknown[], logger?: Logger): { v: 1; fleets: Record<string, FleetRecord> } {
   const fleets: Record<string, FleetRecord> = {}
   for (const value of rows) {
     const row = rowSchema.safeParse(value)
@@ -47,16 +65,18 @@ export function snapshotOf(rows: readonly unknown[], logger?: Logger): RegistryS
   return { v: 1, fleets }
 }
 
-const emptyFleet = (): FleetRecord => ({ settings: fleetSettingsSchema.parse({}), anchors: {}, devices: {} })
+const emptyFleet = (): FleetRecord => ({ settings: fleetSettingsSchema.parse({}), anchors: {}, devices: {}, issuers: {}, crls: {} })
 
 function applyEvent(fleet: FleetRecord, { subject, newest_kind: kind, newest_body: json }: Row): boolean {
   const body = parseJson(json)
-  const [, type, name = ''] = /^(fleet|anchor|device)(?::(.+))?$/s.exec(subject) ?? []
+  const [, type, name = ''] = /^(fleet|anchor|device|issuer|crl)(?::(.+))?$/s.exec(subject) ?? []
   switch (`${type} ${kind}`) {
     case 'fleet fleet.settings': return keep(fleetSettingsSchema.safeParse(body), (settings) => { fleet.settings = settings })
     case 'anchor fleet.anchor-added': return keep(anchorSchema.safeParse(body), (anchor) => { fleet.anchors[name] = anchor })
     case 'anchor fleet.anchor-removed': return true
     case 'device device.status': return keep(deviceSchema.safeParse(body), (device) => { fleet.devices[name] = device })
+    case 'issuer issuer.status': return keep(issuerSchema.safeParse(body), (issuer) => { fleet.issuers[name] = issuer })
+    case 'crl fleet.crl-imported': return keep(crlSchema.safeParse(body), (crl) => { fleet.crls[name] = crl })
     default: return false
   }
 }

@@ -6,9 +6,11 @@ import type { Clock } from '../infra/service/clock.ts'
 import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import { syncDirectory } from '../infra/service/sync-directory.ts'
-import { DEFAULT_CHAIN_POLICY, type Anchor, type ChainPolicy } from './chain.ts'
+import { CRL_IF_THERE, CRL_REQUIRED, DEFAULT_CHAIN_POLICY, type Anchor, type ChainPolicy } from './chain.ts'
 import { KEY_PROTECTIONS } from './contract.ts'
-import type { AnchorSource, DeviceStatus } from './verify.ts'
+import { crlSetOf, crlsOf, parseCrl, type Crl, type CrlSet } from './crl.ts'
+import { isRefusal } from './outcome.ts'
+import type { AnchorSource, DeviceStatus, IssuerStatus } from './verify.ts'
 
 /**
  * Fleets, their anchors and settings, and the state of devices, as one immutable snapshot that is replaced whole.
@@ -19,6 +21,7 @@ import type { AnchorSource, DeviceStatus } from './verify.ts'
  * for being unknown: a device throws its dump away when it is told 401.
  */
 export const DEVICE_STATES = ['active', 'disabled', 'revoked', 'pending'] as const
+export const ISSUER_STATES = ['active', 'disabled'] as const
 
 const DAY = 24 * 60 * 60 * 1000
 
@@ -35,6 +38,8 @@ export const fleetSettingsSchema = z.object({
   expired_leaf_days: z.number().min(0).max(3650).default(DEFAULT_CHAIN_POLICY.expiredLeafMs / DAY),
   /** Extended key usages (OIDs) that a leaf must have one of, or 'any'. */
   eku: z.union([z.literal('any'), z.array(z.string().regex(/^\d+(\.\d+)+$/)).min(1)]).default(typeof DEFAULT_CHAIN_POLICY.eku === 'string' ? 'any' : [...DEFAULT_CHAIN_POLICY.eku]),
+  /** Whether each issuer on a path needs a revocation list that is current, or one is used where it is there. */
+  crl: z.enum(['if-there', 'required']).default('if-there'),
 })
 export type FleetSettings = z.infer<typeof fleetSettingsSchema>
 
@@ -51,12 +56,20 @@ export const snapshotSchema = z.object({
     /** By the SHA-256 of the certificate, hex. */
     anchors: z.record(z.string(), anchorSchema),
     devices: z.record(z.string(), z.object({ status: z.enum(DEVICE_STATES), reason: z.string().default('') })),
+    /** By the issuer's name as in Verified: subject of the CA that signed the leaf, RFC 4514. */
+    issuers: z.record(z.string(), z.object({ status: z.enum(ISSUER_STATES), reason: z.string().default('') })).default({}),
+    /** Revocation lists, by the SHA-256 of the CA's public key, hex. */
+    crls: z.record(z.string(), z.object({ pem: z.string() })).default({}),
   })),
 })
-export type RegistrySnapshot = z.infer<typeof snapshotSchema>
-export type FleetRecord = RegistrySnapshot['fleets'][string]
+/** What a source says; what it leaves out has its default. */
+export type RegistrySnapshot = z.input<typeof snapshotSchema>
+type Snapshot = z.output<typeof snapshotSchema>
+export type FleetRecord = Snapshot['fleets'][string]
 
 export interface Registry extends AnchorSource {
+  crls(): CrlSet
+  issuerStatus(fleet: string, issuer: string): IssuerStatus
   /** Whether there has ever been a snapshot. */
   known(): boolean
   /** When the source was last read (`clock`), or null while only the copy on disk was. */
@@ -88,7 +101,7 @@ export function createRegistry({ snapshotFile, load, clock, logger, intervalMs }
   let refreshing: Promise<void> | null = null
   let away = false
 
-  function use(snapshot: RegistrySnapshot, json: string): void {
+  function use(snapshot: Snapshot, json: string): void {
     if (json !== text) view = viewOf(snapshot, logger)
     text = json
     known = true
@@ -150,6 +163,8 @@ export function createRegistry({ snapshotFile, load, clock, logger, intervalMs }
 
   return {
     anchors: () => view.anchors,
+    crls: () => view.crls,
+    issuerStatus: (fleet, issuer) => view.issuers.get(fleet)?.get(issuer) ?? 'active',
     policy: (fleet) => view.policies.get(fleet) ?? DEFAULT_CHAIN_POLICY,
     deviceStatus: (fleet, deviceId) => view.devices.get(fleet)?.get(deviceId) ?? 'unknown',
     fleetOfProjectKey: (key) => view.projectKeys.get(key) ?? null,
@@ -173,20 +188,24 @@ interface View {
   anchors: readonly Anchor[]
   policies: ReadonlyMap<string, ChainPolicy>
   devices: ReadonlyMap<string, ReadonlyMap<string, DeviceStatus>>
+  issuers: ReadonlyMap<string, ReadonlyMap<string, IssuerStatus>>
+  crls: CrlSet
   projectKeys: ReadonlyMap<string, string>
 }
 
 function policyOf(settings: FleetSettings): ChainPolicy {
-  return { expiredLeafMs: settings.expired_leaf_days * DAY, eku: settings.eku }
+  return { expiredLeafMs: settings.expired_leaf_days * DAY, eku: settings.eku, crl: settings.crl === 'required' ? CRL_REQUIRED : CRL_IF_THERE }
 }
 
-function viewOf(snapshot: RegistrySnapshot, logger: Logger): View {
+function viewOf(snapshot: Snapshot, logger: Logger): View {
   const fleets = Object.entries(snapshot.fleets)
   return {
     anchors: fleets.flatMap(([fleet, { anchors }]) =>
       Object.entries(anchors).flatMap(([sha256, anchor]) => readAnchor(fleet, sha256, anchor, logger))),
     policies: new Map(fleets.map(([fleet, { settings }]) => [fleet, policyOf(settings)])),
     devices: new Map(fleets.map(([fleet, { devices }]) => [fleet, new Map(Object.entries(devices).map(([id, { status }]) => [id, status]))])),
+    issuers: new Map(fleets.map(([fleet, { issuers }]) => [fleet, new Map(Object.entries(issuers).map(([name, { status }]) => [name, status]))])),
+    crls: crlSetOf(fleets.flatMap(([fleet, { crls }]) => Object.entries(crls).flatMap(([name, { pem }]) => readCrl(fleet, name, pem, logger).map((crl) => ({ fleet, crl }))))),
     projectKeys: new Map(fleets.flatMap(([fleet, { settings }]) =>
       (settings.project_key_uploads ? settings.project_keys.map((key): [string, string] => [key, fleet]) : []))),
   }
@@ -203,6 +222,15 @@ function readAnchor(fleet: string, sha256: string, anchor: FleetRecord['anchors'
     logger.error({ slug: 'anchor-unreadable', fleet, anchor: sha256, reason: messageOf(error) }, 'anchor left out')
     return []
   }
+}
+
+/** A list that can't be read is left out, loudly; where the fleet requires lists, its devices are then told to come back later. */
+function readCrl(fleet: string, name: string, pem: string, logger: Logger): Crl[] {
+  const [der] = crlsOf(pem)
+  const crl = der === undefined ? null : parseCrl(der)
+  if (crl !== null && !isRefusal(crl)) return [crl]
+  logger.error({ slug: 'crl-unreadable', fleet, crl: name, reason: crl?.detail ?? 'no list in PEM' }, 'revocation list left out')
+  return []
 }
 
 function parseJson(text: string): unknown {

@@ -13,6 +13,7 @@ import { createAccept, type Accepted } from './accept.ts'
 import { createAppend } from './append.ts'
 import { createChainVerifier } from './chain.ts'
 import type { IngestSettings, Limits } from './config.ts'
+import { createEnvelope } from './envelope.ts'
 import { createHeartbeat, type Alive } from './heartbeat.ts'
 import { createKnownCrashes } from './known.ts'
 import { registerIngestMetrics } from './metrics.ts'
@@ -24,10 +25,12 @@ import { createReceive } from './receive.ts'
 import { createRefusedReports } from './refused.ts'
 import type { Registry } from './registry.ts'
 import { createReplay } from './replay.ts'
+import { createResumable, type Progress, type RefusedPiece } from './resumable.ts'
 import { createBudget } from './spool.ts'
 import { createReceiveStatement } from './statement.ts'
 import { createSubmit } from './submit.ts'
 import { createThrottle, sourceOf } from './throttle.ts'
+import { createUploads } from './uploads.ts'
 import { createVerifier } from './verify.ts'
 
 /**
@@ -46,7 +49,7 @@ export interface IngestDeps {
   clock: Clock
   logger: Logger
   metrics: Metrics
-  /** A folder of its own, for `replay` and `known`. */
+  /** A folder of its own, for `replay`, `known` and `uploads`. */
   directory: string
 }
 
@@ -58,9 +61,13 @@ export interface Ingest {
 
 export function createIngest({ settings, log, blobs, registry, clock, logger, metrics, directory }: IngestDeps): Ingest {
   const { limits, quotas, host, port, opsHost, opsPort, appendMs, retryAfterSeconds } = settings
-  const counters = registerIngestMetrics(metrics, () => {
-    const readAt = registry.readAt()
-    return readAt === null ? null : Math.max(0, clock.now() - readAt) / 1000
+  const uploads = createUploads({ directory: join(directory, 'uploads'), limits: settings.uploads })
+  const counters = registerIngestMetrics(metrics, {
+    registryAge() {
+      const readAt = registry.readAt()
+      return readAt === null ? null : Math.max(0, clock.now() - readAt) / 1000
+    },
+    uploads: () => uploads.count(),
   })
   const replay = createReplay({ directory: join(directory, 'replay'), logger })
   const known = createKnownCrashes({ directory: join(directory, 'known'), days: settings.knownDays, logger })
@@ -75,8 +82,10 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
   const parts = { accept, append, charge, statement, known, verifier, replay, registry, throttle, blobs, budget, clock, logger, limits, metrics: counters }
   const receive = createReceive(parts)
   const submit = createSubmit(parts)
+  const envelope = createEnvelope(parts)
   const offer = createOffer(parts)
   const heartbeat = createHeartbeat(parts)
+  const resumable = createResumable({ ...parts, uploads, uploadLimits: settings.uploads })
 
   const app = createApp(limits)
   const waitingToGoOn = new WeakSet<IncomingMessage>()
@@ -101,11 +110,36 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
     return offered
   }))
 
+  type Named = { Params: { token: string } }
+  const uploadRoute = '/v1/uploads/:token'
+  app.post('/v1/uploads', (request, reply) => serve('/v1/uploads', request, reply, progressAnswer, () => resumable.create(arrivalOf(request, reply))))
+  app.head<Named>(uploadRoute, (request, reply) => serve(uploadRoute, request, reply, progressAnswer, () => resumable.look(arrivalOf(request, reply), request.params.token)))
+  app.patch<Named>(uploadRoute, (request, reply) => serve(uploadRoute, request, reply, progressAnswer, () => resumable.append(arrivalOf(request, reply), request.params.token)))
+  app.delete<Named>(uploadRoute, (request, reply) => serve(uploadRoute, request, reply, progressAnswer, () => resumable.cancel(arrivalOf(request, reply), request.params.token)))
+
   app.post('/submit', (request, reply) => serve('/submit', request, reply, socorro(request) ? socorroAnswer : uploadAnswer, () => {
     const arrival = arrivalOf(request, reply)
     arrival.goOn()
     return submit({ ...arrival, query: request.query as Record<string, unknown> })
   }))
+
+  // Sentry's clients come back at once when they are told 429, so nobody is told that there.
+  const patient = async (outcome: Promise<Accepted | Refusal>): Promise<Accepted | Refusal> => {
+    const answer = await outcome
+    return isRefusal(answer) && statusOf(answer.slug) === 429 ? { ...answer, slug: 'overloaded' } : answer
+  }
+  const sentry = (route: string, render: (accepted: Accepted) => Answer, take: typeof submit) => {
+    for (const path of [route, route.slice(0, -1)]) {
+      app.post(path, (request, reply) => serve(route, request, reply, render, () => {
+        const arrival = arrivalOf(request, reply)
+        arrival.goOn()
+        const query = request.query as Record<string, unknown>
+        return patient(take({ ...arrival, query: { ...query, key: query.sentry_key ?? sentryKeyOf(request) } }))
+      }))
+    }
+  }
+  sentry('/api/:project/minidump/', uploadAnswer, submit)
+  sentry('/api/:project/envelope/', envelopeAnswer, envelope)
 
   async function serve<T extends object>(
     route: string, request: FastifyRequest, reply: FastifyReply, render: (outcome: T) => Answer, work: () => Promise<T | Refusal>,
@@ -116,7 +150,7 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
     if (isRefusal(outcome)) {
       counters.rejected.inc({ reason: outcome.slug })
       // Over quota is counted, not logged: a storm must not fill the disk with lines about itself.
-      if (answer.code !== 429) logger.info({ stage: 'ingest', slug: outcome.slug, requestId: request.id, detail: outcome.detail }, 'refused')
+      if (!('retryAfter' in outcome)) logger.info({ stage: 'ingest', slug: outcome.slug, requestId: request.id, detail: outcome.detail }, 'refused')
     }
     await send(request.raw, reply, answer, limits)
     counters.requests.inc({ route, code: answer.code })
@@ -148,6 +182,7 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
   return {
     ready,
     async start() {
+      await uploads.load()
       refused.start()
       await Promise.all([app.listen({ host, port }), ops.listen({ host: opsHost, port: opsPort })])
       return { ...addressOf(app, host, 'url', 'port'), ...addressOf(ops, opsHost, 'opsUrl', 'opsPort') }
@@ -186,15 +221,16 @@ function createApp(limits: Limits): FastifyInstance {
   return app
 }
 
-interface Answer { code: number; type: string; body: string; retryAfter?: number }
+interface Answer { code: number; type?: string; body: string; headers?: Record<string, string | number> }
 
 const problemAnswer = (code: number, problem: object): Answer => ({ code, type: 'application/problem+json', body: JSON.stringify(problem) })
 
-function refusalAnswer(refusal: Refusal | Later, retryAfterSeconds: number): Answer {
+function refusalAnswer(refusal: Refusal | Later | RefusedPiece, retryAfterSeconds: number): Answer {
   const code = statusOf(refusal.slug)
-  const answer = problemAnswer(code, problemOf(refusal))
+  const headers = 'headers' in refusal ? refusal.headers : {}
+  const answer = { ...problemAnswer(code, problemOf(refusal)), headers }
   if (code !== 503 && code !== 429) return answer
-  return { ...answer, retryAfter: 'retryAfter' in refusal ? refusal.retryAfter : retryAfterSeconds }
+  return { ...answer, headers: { ...headers, 'retry-after': 'retryAfter' in refusal ? refusal.retryAfter : retryAfterSeconds } }
 }
 
 const crashAnswer = ({ status, id, authLevel }: Accepted): Answer => (status === 'duplicate'
@@ -208,19 +244,34 @@ const offerAnswer = (offered: Offered): Answer =>
 
 const heartbeatAnswer = ({ status }: Alive): Answer => ({ code: status === 'queued' ? 202 : 200, type: 'application/json', body: `{"status":"${status}"}` })
 
+/** Whole, an upload is answered like a crash; before, what is told is an offset below which everything is synced. */
+function progressAnswer(progress: Progress): Answer {
+  switch (progress.kind) {
+    case 'accepted': return { ...crashAnswer(progress.accepted), headers: { 'upload-complete': '?1' } }
+    case 'cancelled': return { code: 204, body: '' }
+    default: return {
+      code: progress.kind === 'created' ? 201 : 204, body: '',
+      headers: {
+        location: progress.location, 'upload-offset': progress.offset, 'upload-complete': '?0', 'upload-length': progress.size, 'upload-limit': progress.limit,
+      },
+    }
+  }
+}
+
 /** Crashpad keeps the whole body as the report's id, and takes any answer but 200 for a failure. */
 const uploadAnswer = ({ id }: Accepted): Answer => ({ code: 200, type: 'text/plain', body: id })
 const socorroAnswer = ({ id }: Accepted): Answer => ({ code: 200, type: 'text/plain', body: `CrashID=bp-${id}\n` })
+const envelopeAnswer = ({ id }: Accepted): Answer => ({ code: 200, type: 'application/json', body: `{"id":"${id}"}` })
+const sentryKeyOf = ({ headers }: FastifyRequest): string | undefined => /\bsentry_key=([^\s,]+)/.exec(String(headers['x-sentry-auth'] ?? ''))?.[1]
 const socorro = ({ query }: FastifyRequest): boolean => (query as Record<string, unknown>).reply === 'socorro'
 
 /**
  * Sends an answer. When the body hasn't been read, closing at once would reset the connection and could take the answer
  * with it (RFC 9112 9.6): so the answer goes out whole, what still comes is dropped for a while, then the connection ends.
  */
-async function send(request: IncomingMessage, reply: FastifyReply, { code, type, body, retryAfter }: Answer, limits: Limits): Promise<void> {
+async function send(request: IncomingMessage, reply: FastifyReply, { code, type, body, headers: own }: Answer, limits: Limits): Promise<void> {
   const headers: Record<string, string | number> = {
-    'content-type': type, 'x-request-id': reply.request.id, 'x-content-type-options': 'nosniff', 'cache-control': 'no-store',
-    ...(retryAfter === undefined ? {} : { 'retry-after': retryAfter }),
+    'x-request-id': reply.request.id, 'x-content-type-options': 'nosniff', 'cache-control': 'no-store', ...(type === undefined ? {} : { 'content-type': type }), ...own,
   }
   if (request.complete) {
     // Not returned: a reply is thenable, and to wait for it would be to wait for the socket.

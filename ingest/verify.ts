@@ -14,6 +14,7 @@ import { verifySign1 } from './sign1.ts'
  * standing, by sending its public certificate.
  */
 export type DeviceStatus = 'active' | 'disabled' | 'revoked' | 'pending' | 'unknown'
+export type IssuerStatus = 'active' | 'disabled'
 
 /** What the device registry tells the proof. Asked on every manifest, so that a revocation needs no cache to be emptied. */
 export interface AnchorSource {
@@ -24,6 +25,8 @@ export interface AnchorSource {
   crls?(): CrlSet
   /** Asked only after the signature is good. `unknown` is a first sight and is accepted. */
   deviceStatus(fleet: string, deviceId: string): DeviceStatus
+  /** Asked at the same place, for the CA that signed the leaf. Absent: all are active. */
+  issuerStatus?(fleet: string, issuer: string): IssuerStatus
 }
 
 export type Verified = {
@@ -37,6 +40,7 @@ export type Verified = {
   flags: string[]
   /** Firmware that the certificate proves (TCG DICE). */
   tcb?: TcbInfo
+  /** As signed; with the security version of `tcb`, where the device claims none. */
   claims: Manifest['claims']
   manifest: Manifest
 }
@@ -59,12 +63,15 @@ export function createVerifier({ registry, chains }: { registry: AnchorSource; c
       if (!(await verifySign1({ ...manifest, payload: manifest.digest }, proof.leafKey))) return refuse('signature-bad', 'manifest: the signature does not verify with the key of the leaf')
 
       const { fleet, deviceId, deviceKeyId, issuer, anchor, flags, tcb } = proof
-      const refusal = proof.revoked ?? proof.unfit ?? standing(registry.deviceStatus(fleet, deviceId), deviceId) ?? contradiction(manifest, proof)
+      const refusal = proof.revoked ?? proof.unfit ?? issuing(registry.issuerStatus?.(fleet, issuer), issuer) ?? standing(registry.deviceStatus(fleet, deviceId), deviceId) ?? contradiction(manifest, proof)
       if (refusal) return refusal
-      return { fleet, deviceId, deviceKeyId, issuer, anchor: anchor.sha256, keyProtection: anchor.keyProtection, flags, ...(tcb && { tcb }), claims: manifest.claims, manifest }
+      return { fleet, deviceId, deviceKeyId, issuer, anchor: anchor.sha256, keyProtection: anchor.keyProtection, flags, ...(tcb && { tcb }), claims: withProven(manifest.claims, tcb), manifest }
     },
   }
 }
+
+const issuing = (status: IssuerStatus | undefined, issuer: string): Refusal | undefined =>
+  (status === 'disabled' ? refuse('issuer-disabled', `the devices of ${issuer} are disabled`) : undefined)
 
 function standing(status: DeviceStatus, deviceId: string): Refusal | undefined {
   switch (status) {
@@ -77,6 +84,9 @@ function standing(status: DeviceStatus, deviceId: string): Refusal | undefined {
       return refuse(`device-${status}`, `device ${deviceId} is ${status}`)
   }
 }
+
+/** A security version that the certificate proves needs no claim; one that is made agrees with it by now. */
+const withProven = (claims: Manifest['claims'], tcb: TcbInfo | undefined): Manifest['claims'] => (tcb?.svn === undefined ? claims : { ...claims, svn: tcb.svn })
 
 /** Identity and versions that the issuer wrote into the certificate outrank what the device says of itself. */
 function contradiction({ claims, ueid }: Manifest, proof: ChainResult): Refusal | undefined {

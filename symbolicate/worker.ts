@@ -17,6 +17,7 @@ import { createInserter } from './insert.ts'
 import { createQueueMetrics, createWorkerMetrics } from './metrics.ts'
 import { createProcessor, type SymbolFiles } from './process.ts'
 import { counterKey, usedCounters, type Counter, type Used } from './queries/counters.ts'
+import { marksOf, type Mark } from './queries/marks.ts'
 import { nextOffset } from './queries/position.ts'
 import { written, type Written } from './queries/written.ts'
 import { createReprocessor } from './reprocess.ts'
@@ -36,7 +37,7 @@ import { claimedRowOf, dateTime, rowOf, type CrashRow } from './write.ts'
  *
  * The position that counts is the one in ClickHouse: start reads it, the log's own may be ahead by the slow dumps that
  * are still under way (inflight.ts). Order is decided here: of two reports with the same counters and other bytes, the
- * later in the log is the one that reused them.
+ * later in the log is the one that reused them. Who was shut out since ingest took the crash is marked here (queries/marks.ts).
  *
  * A crash that came without its dump (claimed.ts) is written behind the dumps of its batch, with the bucket of the crash
  * that it names.
@@ -98,12 +99,13 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     const inflight = inflights.get(batch.partition) ?? createInflight()
     const givenUp = () => stopping || batch.stale()
     const { items, facts, letters } = decodeBatch(batch)
-    const [there, used] = await Promise.all([
+    const [there, used, marks] = await Promise.all([
       written(clickhouse, [...new Set(items.map(({ crash }) => crash.id))]),
       usedCounters(clickhouse, items.flatMap(({ crash }) => counterOf(crash) ?? [])),
+      marksOf(clickhouse, items.map(({ crash }) => crash)),
     ])
     const kept = withoutDuplicates(batch, items, there)
-    const judged = judgeCounters(batch, kept, used)
+    const judged = judgeCounters(batch, kept, used).map((item) => marked(item, marks))
 
     for (const { crash } of judged) underWay.set(crash.id, counterKeyOf(crash))
     const handedOn = new Set<string>()
@@ -266,6 +268,11 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     },
     reprocess: (arrival) => reprocessor.reprocess(arrival),
   }
+}
+
+const marked = (item: Item, marks: ReadonlyMap<string, readonly Mark[]>): Item => {
+  const its = marks.get(item.crash.id)
+  return its === undefined ? item : { ...item, crash: { ...item.crash, flags: [...new Set([...item.crash.flags, ...its])] } }
 }
 
 const foundAt = ({ topic, partition }: LogBatch, { crash, entry }: Item, archive: Archive) =>

@@ -31,6 +31,8 @@ export const PROBLEMS = {
   'cursor-invalid': { status: 400, title: 'The cursor is not one of ours', hint: 'Start again without a cursor.' },
   'merge-cycle': { status: 409, title: 'The bucket would end up inside itself', hint: 'Unmerge the other bucket first.' },
   'anchor-refused': { status: 422, title: 'The certificate can not be an anchor', hint: 'Give one CA certificate in PEM with a P-256, P-384 or Ed25519 key.' },
+  'anchor-unproven': { status: 422, title: 'The signature does not prove that the CA key is at hand', hint: 'Sign the challenge as it was given, within a day: overrun fleet anchor-challenge' },
+  'crl-refused': { status: 422, title: 'The revocation list can not be used', hint: 'Give one full list in PEM, signed by an anchor of the fleet or by the issuer that you give with it.' },
   'symbols-refused': { status: 422, title: 'The symbol file can not be used', hint: 'Check it with: overrun symbols check FILE' },
   'too-large': { status: 413, title: 'The request is too large', hint: 'Split it or raise the limit in the settings.' },
   'media-type': { status: 415, title: 'The content type is not accepted here', hint: 'Send JSON, or application/octet-stream for symbols.' },
@@ -55,6 +57,7 @@ export type Problem = z.infer<typeof problemSchema>
 export const TRIAGE_STATES = ['new', 'investigating', 'not-a-vulnerability', 'vulnerability', 'actively-exploited', 'resolved', 'muted'] as const
 export const VERDICTS = ['attack', 'bug', 'release', 'hardware', 'lab'] as const
 export const DEVICE_STATUSES = ['active', 'disabled', 'revoked'] as const
+export const ISSUER_STATUSES = ['active', 'disabled'] as const
 const keyProtection = z.enum(['hardware', 'software', 'unknown'])
 
 export const triageSchema = z.object({ state: z.enum(TRIAGE_STATES), note: z.string(), fixed_in: z.string().nullable(), at: time, actor: z.string() })
@@ -511,6 +514,8 @@ export const fleetSettingsSchema = z.object({
   project_keys: z.array(z.string().min(8).max(128)).max(64).optional(),
   /** Extended key usages (OIDs) of which a device certificate must have one. */
   eku: z.union([z.literal('any'), z.array(z.string().regex(/^\d+(\.\d+)+$/)).min(1).max(32)]).optional(),
+  /** Whether each issuer on a device's path needs a revocation list that is current. */
+  crl: z.enum(['if-there', 'required']).optional(),
   /** Thresholds of PRB-SPREAD. */
   spread_tau: z.object({ 'E4-net': tau, 'E3-net': tau, 'E34-inside': tau, rest: tau, release: tau }).partial().optional(),
 })
@@ -526,9 +531,35 @@ export const anchorSchema = z.object({
   not_after: time,
   added_at: time,
   actor: z.string(),
+  /** Whether whoever added it has shown that the CA's key is at hand. */
+  proven: z.boolean(),
 })
-export const fleetSchema = z.object({ fleet: z.string(), settings: fleetSettingsSchema, anchors: z.array(anchorSchema), as_of: time })
+export const crlSchema = z.object({
+  /** `crl:` and the SHA-256 of the CA's public key. */
+  subject: z.string(),
+  issuer: z.string(),
+  number: z.string(),
+  this_update: time,
+  next_update: time,
+  /** How many certificates it takes back. */
+  revoked: count,
+  imported_at: time,
+  actor: z.string(),
+})
+export const issuerSchema = z.object({ issuer: z.string(), status: z.enum(ISSUER_STATUSES), reason: z.string(), at: time, actor: z.string() })
+export const fleetSchema = z.object({
+  fleet: z.string(), settings: fleetSettingsSchema, anchors: z.array(anchorSchema), crls: z.array(crlSchema), issuers: z.array(issuerSchema), as_of: time,
+})
+export const challengeSchema = z.object({
+  sha256: z.string(),
+  /** To be signed byte for byte with the CA's key, within a day. */
+  challenge: z.string(),
+  /** The command that does it where the key is. */
+  command: z.string(),
+})
 export type Fleet = z.infer<typeof fleetSchema>
+
+export const inventoryStoredSchema = z.object({ devices: count })
 
 export const whoamiSchema = z.object({
   actor: z.string(),
@@ -581,6 +612,18 @@ export const triageBodySchema = z.object({ state: z.enum(TRIAGE_STATES), note: t
 export const mergeBodySchema = z.object({ into: z.string().regex(/^[0-9a-f]{16}$/), reason: text(4000) })
 export const unmergeBodySchema = z.object({ reason: text(4000).default('') })
 export const verdictBodySchema = z.object({ verdict: z.enum(VERDICTS), note: text(4000).default('') })
-export const anchorBodySchema = z.object({ pem: text(16_384), key_protection: keyProtection })
+export const anchorBodySchema = z.object({
+  pem: text(16_384),
+  key_protection: keyProtection,
+  /** The challenge as it was given, and its signature in base64; without them the anchor is marked as not proven. */
+  proof: z.object({ challenge: text(1024), signature: text(1024) }).optional(),
+})
+export const challengeBodySchema = z.object({ pem: text(16_384) })
+/** `issuer`: the CA that made the list, then what stands between it and its anchor, where no anchor made it. */
+export const crlBodySchema = z.object({ pem: text(6 * 1024 * 1024), issuer: text(16_384).default('') })
+export const issuerStatusBodySchema = z.object({ issuer: z.string().min(1).max(1024), status: z.enum(ISSUER_STATUSES), reason: text(4000) })
+export const inventoryBodySchema = z.object({
+  devices: z.array(z.object({ device: z.string().min(1).max(512), swversion: text(256), hwmodel: text(256), last_seen: time.optional() })).min(1).max(1000),
+})
 export const removeAnchorBodySchema = z.object({ reason: text(4000).default('') })
 export const deviceStatusBodySchema = z.object({ status: z.enum(DEVICE_STATUSES), reason: text(4000) })

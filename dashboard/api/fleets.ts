@@ -1,19 +1,32 @@
+import { createHmac, X509Certificate } from 'node:crypto'
 import { z } from 'zod'
-import { lintAnchor } from '../../ingest/chain.ts'
+import { anchorChallenge, anchorProof, opensslProof } from '../../ingest/anchor-proof.ts'
+import { certificatesOf, lintAnchor, type LintedAnchor } from '../../ingest/chain.ts'
+import { lintCrl } from '../../ingest/crl-import.ts'
 import { isRefusal } from '../../ingest/outcome.ts'
 import { iso } from '../queries/ask.ts'
-import { readFleet, type StoredAnchor } from '../queries/fleet.ts'
+import { readFleet, type StoredAnchor, type StoredCrl } from '../queries/fleet.ts'
 import { ACTOR, type Api, type ApiDeps } from './api.ts'
-import { anchorBodySchema, anchorSchema, eventSchema, fleetSchema, fleetSettingsSchema, removeAnchorBodySchema, scopeQuerySchema, type Fleet } from './contract.ts'
+import {
+  anchorBodySchema, anchorSchema, challengeBodySchema, challengeSchema, crlBodySchema, crlSchema, eventSchema, fleetSchema, fleetSettingsSchema, issuerStatusBodySchema,
+  removeAnchorBodySchema, scopeQuerySchema, type Fleet,
+} from './contract.ts'
 import { sayEvent } from './decisions.ts'
 import { Refused } from './problems.ts'
 
-/** A fleet's anchors and settings. Ingest reads the same events; what it would refuse as an anchor is refused here, with its words. */
+/**
+ * Whom a fleet trusts, and its settings. Ingest reads the same events; what it would refuse as an anchor or as a revocation
+ * list is refused here, with its words.
+ */
 const params = z.object({ fleet: scopeQuerySchema.shape.fleet.unwrap() })
 const tags = ['fleets']
+/** A revocation list of 4 MiB in PEM and JSON. */
+const CRL_BODY_LIMIT = 7 * 1024 * 1024
 
 export function fleetRoutes(api: Api, deps: ApiDeps): void {
   const { clickhouse, clock, events } = deps
+  /** Lives as long as the token does, so a challenge outlives a restart. */
+  const secret = createHmac('sha256', deps.settings.token).update('anchor proof').digest()
 
   api.get('/api/v1/fleets/:fleet', {
     schema: { summary: 'Anchors and settings of a fleet', tags, params, response: { 200: fleetSchema } },
@@ -30,13 +43,21 @@ export function fleetRoutes(api: Api, deps: ApiDeps): void {
 
   api.post('/api/v1/fleets/:fleet/anchors', {
     schema: { summary: 'Trust a CA', tags, params, body: anchorBodySchema, response: { 200: anchorSchema } },
-  }, async ({ params: { fleet }, body: { pem, key_protection } }) => {
-    const linted = lintAnchor(pem)
-    if (isRefusal(linted)) throw new Refused('anchor-refused', linted.detail)
-    const { sha256 } = linted.anchor
-    const event = await events.append({ fleet, actor: ACTOR, kind: 'fleet.anchor-added', subject: `anchor:${sha256}`, body: { pem, key_protection, sha256 } })
+  }, async ({ params: { fleet }, body: { pem, key_protection, proof } }) => {
+    const { anchor: { sha256, der } } = lintedAnchor(pem)
+    const unproven = proof && anchorProof({ fleet, sha256, der }, proof.challenge, Buffer.from(proof.signature, 'base64'), secret, clock.now())
+    if (unproven) throw new Refused('anchor-unproven', unproven.detail)
+    const anchor = { pem, key_protection, sha256, proven: proof !== undefined }
+    const event = await events.append({ fleet, actor: ACTOR, kind: 'fleet.anchor-added', subject: `anchor:${sha256}`, body: anchor })
     await deps.onRegistryChange()
-    return described({ pem, key_protection, sha256, added_at: event.at, actor: event.actor })
+    return described({ ...anchor, added_at: event.at, actor: event.actor })
+  })
+
+  api.post('/api/v1/fleets/:fleet/anchors/challenge', {
+    schema: { summary: 'What to sign with the key of a CA, to prove that it is at hand', tags, params, body: challengeBodySchema, response: { 200: challengeSchema } },
+  }, async ({ params: { fleet }, body: { pem } }) => {
+    const { anchor: { sha256 }, keyType } = lintedAnchor(pem)
+    return { sha256, challenge: anchorChallenge({ fleet, sha256 }, secret, clock.now()), command: opensslProof(keyType) }
   })
 
   api.post('/api/v1/fleets/:fleet/anchors/:sha256/remove', {
@@ -51,11 +72,47 @@ export function fleetRoutes(api: Api, deps: ApiDeps): void {
     return event
   })
 
+  api.post('/api/v1/fleets/:fleet/crls', {
+    bodyLimit: CRL_BODY_LIMIT,
+    schema: { summary: 'Import the revocation list of a CA; a newer one takes its place', tags, params, body: crlBodySchema, response: { 200: crlSchema } },
+  }, async ({ params: { fleet }, body }) => {
+    const { anchors, crls } = await readFleet(clickhouse, fleet)
+    const linted = lintCrl(body.pem, {
+      anchors: anchors.map(({ pem, sha256, key_protection }) => ({ der: new X509Certificate(pem).raw, sha256, keyProtection: key_protection, fleet })),
+      issuer: certificatesOf(body.issuer),
+      previous: (subject) => crls.filter((crl) => crl.subject === subject).map(({ number, this_update }) => ({ number: BigInt(number), thisUpdate: Date.parse(this_update) }))[0],
+      at: clock.now(),
+    })
+    if (isRefusal(linted)) throw new Refused('crl-refused', `${linted.slug}: ${linted.detail}`)
+    const { crl, subject } = linted
+    const said = { pem: body.pem, issuer: crl.issuerText, number: String(crl.number), this_update: iso(crl.thisUpdate), next_update: iso(crl.nextUpdate), revoked: crl.revoked.size }
+    const event = await events.append({ fleet, actor: ACTOR, kind: 'fleet.crl-imported', subject, body: said })
+    await deps.onRegistryChange()
+    return withoutPem({ ...said, subject, imported_at: event.at, actor: event.actor })
+  })
+
+  // An issuer may be disabled before its first crash, so it need not be known.
+  api.post('/api/v1/fleets/:fleet/issuers', {
+    schema: { summary: 'Disable or allow all devices of an issuer; ingest acts on it within seconds', tags, params, body: issuerStatusBodySchema, response: { 200: eventSchema } },
+  }, async ({ params: { fleet }, body: { issuer, ...body } }) => {
+    const event = await sayEvent(deps, { fleet, kind: 'issuer.status', subject: `issuer:${issuer}`, body })
+    await deps.onRegistryChange()
+    return event
+  })
+
   async function fleetNow(fleet: string): Promise<Fleet> {
-    const { settings, anchors } = await readFleet(clickhouse, fleet)
-    return { fleet, settings, anchors: anchors.map(described), as_of: iso(clock.now()) }
+    const { settings, anchors, crls, issuers } = await readFleet(clickhouse, fleet)
+    return { fleet, settings, anchors: anchors.map(described), crls: crls.map(withoutPem), issuers, as_of: iso(clock.now()) }
   }
 }
+
+function lintedAnchor(pem: string): LintedAnchor {
+  const linted = lintAnchor(pem)
+  if (isRefusal(linted)) throw new Refused('anchor-refused', linted.detail)
+  return linted
+}
+
+const withoutPem = ({ pem: _, ...crl }: StoredCrl): Omit<StoredCrl, 'pem'> => crl
 
 /** What was accepted once is shown, even where today's rules would refuse it. */
 function described(anchor: StoredAnchor): Fleet['anchors'][number] {

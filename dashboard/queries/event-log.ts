@@ -11,7 +11,8 @@ import { ask, asBrokenWorld, iso, number, time } from './ask.ts'
  */
 export const EVENT_KINDS = [
   'bucket.triaged', 'bucket.merged', 'bucket.unmerged', 'alert.verdict', 'device.status',
-  'fleet.anchor-added', 'fleet.anchor-removed', 'fleet.settings', 'crash.dump-read', 'crash.manifest-read', 'symbols.uploaded',
+  'issuer.status',
+  'fleet.anchor-added', 'fleet.anchor-removed', 'fleet.crl-imported', 'fleet.inventory-imported', 'fleet.settings', 'crash.dump-read', 'crash.manifest-read', 'symbols.uploaded',
 ] as const
 export type EventKind = (typeof EVENT_KINDS)[number]
 

@@ -22,7 +22,12 @@ export interface EventsAsked { subjects?: readonly string[]; before?: number; li
 
 export async function readEvents(clickhouse: ClickHouse, fleet: string, { subjects = [], before = Number.MAX_SAFE_INTEGER, limit }: EventsAsked): Promise<Event[]> {
   const rows = await ask(clickhouse, QUESTION, { fleet, subjects, before, limit })
-  return rows.map(({ linked, ...row }) => ({ ...row, body: objectOf(parseJson(row.body)), intact: linked && hashOf(row) === row.hash }))
+  return rows.map(({ linked, ...row }) => ({ ...row, body: shownOf(row.kind, objectOf(parseJson(row.body))), intact: linked && hashOf(row) === row.hash }))
+}
+
+/** A revocation list has megabytes, and its event names it well enough. */
+function shownOf(kind: string, { pem, ...body }: Record<string, unknown>): Record<string, unknown> {
+  return kind === 'fleet.crl-imported' || pem === undefined ? body : { ...body, pem }
 }
 
 const objectOf = (value: unknown): Record<string, unknown> =>

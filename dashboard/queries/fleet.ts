@@ -4,38 +4,47 @@ import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, parseJson, time } from './ask.ts'
 
 /**
- * Which anchors does a fleet trust, and what are its settings? The same events that ingest polls.
+ * Whom does a fleet trust (anchors, revocation lists, issuers), and what are its settings? The same events that ingest polls.
  * A few rows per decision that was ever made, whatever `crashes` holds.
  */
 const QUESTION = {
   sql: `
 SELECT subject, argMax(kind, number) AS newest, argMax(body, number) AS body, argMax(actor, number) AS actor, max(at) AS at
 FROM events FINAL
-WHERE fleet = {fleet:String} AND kind IN ('fleet.settings', 'fleet.anchor-added', 'fleet.anchor-removed')
+WHERE fleet = {fleet:String} AND kind IN ('fleet.settings', 'fleet.anchor-added', 'fleet.anchor-removed', 'fleet.crl-imported', 'issuer.status')
 GROUP BY subject
 ORDER BY subject`,
   row: z.object({ subject: z.string(), newest: z.string(), body: z.string(), actor: z.string(), at: time }),
 }
-const anchorBody = z.object({ pem: z.string(), key_protection: z.enum(['hardware', 'software', 'unknown']), sha256: z.string() })
+const anchorBody = z.object({ pem: z.string(), key_protection: z.enum(['hardware', 'software', 'unknown']), sha256: z.string(), proven: z.boolean().default(false) })
+const crlBody = z.object({ pem: z.string(), issuer: z.string(), number: z.string(), this_update: z.string(), next_update: z.string(), revoked: z.number() })
+const issuerBody = z.object({ status: z.enum(['active', 'disabled']), reason: z.string().default('') })
 
-export interface StoredAnchor { pem: string; key_protection: 'hardware' | 'software' | 'unknown'; sha256: string; added_at: string; actor: string }
+export type StoredAnchor = z.output<typeof anchorBody> & { added_at: string; actor: string }
+export type StoredCrl = z.output<typeof crlBody> & { subject: string; imported_at: string; actor: string }
+export type StoredIssuer = z.output<typeof issuerBody> & { issuer: string; at: string; actor: string }
 export interface FleetDecisions {
   settings: FleetSettings
   /** The settings' event as it is, with fields that this build does not know. */
   settingsBody: Record<string, unknown>
   anchors: StoredAnchor[]
+  crls: StoredCrl[]
+  issuers: StoredIssuer[]
 }
 
 export async function readFleet(clickhouse: ClickHouse, fleet: string): Promise<FleetDecisions> {
   const rows = await ask(clickhouse, QUESTION, { fleet })
   const settingsBody = z.record(z.string(), z.unknown()).safeParse(parseJson(rows.find(({ subject }) => subject === 'fleet')?.body ?? '{}')).data ?? {}
+  const those = <Body extends z.ZodType>(kind: string, body: Body) => rows.flatMap((row) => {
+    const parsed = body.safeParse(parseJson(row.body))
+    return row.newest === kind && parsed.success ? [{ ...row, said: parsed.data }] : []
+  })
   return {
     settings: fleetSettingsSchema.safeParse(settingsBody).data ?? {},
     settingsBody,
-    anchors: rows.flatMap(({ newest, body, actor, at }) => {
-      const parsed = anchorBody.safeParse(parseJson(body))
-      return newest === 'fleet.anchor-added' && parsed.success ? [{ ...parsed.data, added_at: at, actor }] : []
-    }),
+    anchors: those('fleet.anchor-added', anchorBody).map(({ said, at, actor }) => ({ ...said, added_at: at, actor })),
+    crls: those('fleet.crl-imported', crlBody).map(({ said, subject, at, actor }) => ({ ...said, subject, imported_at: at, actor })),
+    issuers: those('issuer.status', issuerBody).map(({ said, subject, at, actor }) => ({ ...said, issuer: subject.slice('issuer:'.length), at, actor })),
   }
 }
 

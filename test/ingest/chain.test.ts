@@ -2,6 +2,7 @@ import { generateKeyPairSync, type KeyObject } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parseCertificate } from '../../ingest/certificate.ts'
+import { derOf, sequence } from '../../ingest/der.ts'
 import { DEFAULT_CHAIN_POLICY, createChainVerifier, lintAnchor, type Anchor, type ChainPolicy, type ChainResult } from '../../ingest/chain.ts'
 import {
   AT, authorityKeyId, basicConstraints, der, extendedKeyUsage, issueCertificate, keyUsage, objectIdentifier, subjectKeyId, toPem, type Extension, type Issue, type Name,
@@ -246,6 +247,25 @@ describe('an anchor is linted before it is trusted', () => {
 
 describe('the certificate reader', () => {
   const certificate = leaf()
+
+  /** The leaf with other fields after its public key; nobody looks at its signature here. */
+  const withOptional = (change: (extensions: Uint8Array) => Uint8Array[]): Buffer => {
+    const [tbs, ...rest] = sequence(derOf(certificate, 0x30))
+    const fields = sequence(tbs).map(({ whole }) => whole)
+    return der(0x30, der(0x30, ...fields.slice(0, -1), ...change(fields.at(-1)!)), ...rest.map(({ whole }) => whole))
+  }
+  const [issuerId, subjectId] = [der(0x81, Buffer.of(0, 1)), der(0x82, Buffer.of(0, 2))]
+
+  test('passes over unique identifiers, each once and in order before the extensions', () => {
+    for (const identifiers of [[issuerId], [subjectId], [issuerId, subjectId]]) {
+      expect(parseCertificate(withOptional((extensions) => [...identifiers, extensions]))).toHaveProperty('extensions.keyUsage')
+    }
+    for (const identifiers of [[issuerId, issuerId], [subjectId, issuerId], [der(0x84, Buffer.of(0))]]) {
+      expect(parseCertificate(withOptional((extensions) => [...identifiers, extensions]))).toMatchObject({ slug: 'certificate-malformed' })
+    }
+    expect(parseCertificate(withOptional((extensions) => [extensions, extensions]))).toMatchObject({ slug: 'certificate-malformed' })
+    expect(parseCertificate(withOptional((extensions) => [extensions, issuerId]))).toMatchObject({ slug: 'certificate-malformed' })
+  })
 
   test('ends on a certificate with any bytes changed, with a certificate or a slug of ours', () => {
     fc.assert(fc.property(fc.array(fc.tuple(fc.nat(certificate.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }), (changes) => {

@@ -63,6 +63,7 @@ describe('a chain under revocation lists', () => {
     const older = revoking(device.chain[0]!, { number: [4] })
     const newer = by(fleet.intermediate, { number: [1, 0] })
     expect(check(setOf(older, newer)).revoked).toBeUndefined()
+    expect(check(setOf(newer, older)).revoked).toBeUndefined()
     expect(check(setOf(newer, revoking(device.chain[0]!, { number: [2, 0] }))).revoked).toBeDefined()
   })
 
@@ -132,6 +133,8 @@ describe('a list is refused', () => {
     ['crl-unsupported', 'a delta', { extensions: [extensionOf('2.5.29.27', true, der(0x02, Buffer.of(1)))] }],
     ['crl-unsupported', 'an indirect list', { extensions: [issuingDistributionPoint(der(0x84, Buffer.of(0xff)))] }],
     ['crl-unsupported', 'a list of some certificates only', { extensions: [issuingDistributionPoint(der(0x81, Buffer.of(0xff)))] }],
+    ['crl-unsupported', 'a delta that is not marked critical', { extensions: [extensionOf('2.5.29.27', false, der(0x02, Buffer.of(1)))] }],
+    ['crl-unsupported', 'a scope that is not marked critical', { extensions: [extensionOf('2.5.29.28', false, der(0x30, der(0x81, Buffer.of(0xff))))] }],
     ['crl-unsupported', 'an unknown critical extension', { extensions: [extensionOf('1.2.3.4', true, der(0x05))] }],
     ['crl-unsupported', 'an unknown critical extension of an entry', { revoked: [{ serial: Buffer.of(5), extensions: [extensionOf('1.2.3.4', true, der(0x05))] }] }],
     ['crl-unsupported', "an entry of another CA's certificate", { revoked: [{ serial: Buffer.of(5), extensions: [extensionOf('2.5.29.29', true, der(0x30))] }] }],
@@ -174,6 +177,7 @@ describe('the import of a list', () => {
     lintCrl(list, { anchors: [anchor], issuer, previous: () => previous, at: NOW })
   )
   const list = revoking(device.chain[0]!, { number: [5] })
+  const stranger = createFleet({ devices: 0, now: NOW - DAY }).intermediate
 
   test('takes what a CA of the fleet signed, in PEM or DER, and names its place', () => {
     const subject = `crl:${hash('sha256', spkiOf(createPublicKey(fleet.intermediate.key)), 'hex')}`
@@ -182,7 +186,7 @@ describe('the import of a list', () => {
   })
 
   test.each<[string, string, () => unknown]>([
-    ['crl-issuer', 'of an issuer that no anchor vouches for', () => lint(list, [createFleet({ devices: 0, now: NOW - DAY }).intermediate.certificate])],
+    ['crl-issuer', 'signed by an issuer that no anchor vouches for', () => lint(by(stranger), [stranger.certificate])],
     ['crl-issuer', 'of an issuer that was not given', () => lint(list, [])],
     ['crl-issuer', 'signed by a device', () => lint(drawCrl({ issuer: nameDer([[AT.commonName, 'demo-0001']]), key: device.key, thisUpdate: NOW }), device.chain)],
     ['crl-older', 'with the number of the one that is there', () => lint(list, undefined, { number: 5n, thisUpdate: NOW - 9 * DAY })],

@@ -35,6 +35,7 @@ export const manifestOf = (...args: Parameters<typeof reportOf>): Buffer => Buff
 export interface DoorOptions {
   limits?: Record<string, number>
   quotas?: Record<string, number>
+  uploads?: Record<string, number>
   settings?: Record<string, number>
   /** Puts something between ingest and its log or blobs, to make it fail. */
   wrapLog?: (log: Log) => Log
@@ -49,7 +50,7 @@ export async function openDoor(options: DoorOptions = {}) {
   const logger = createLogger({ part: 'test', level: process.env.LOG_LEVEL ?? 'silent' })
   const snapshot = snapshotOf()
   const load = options.load ?? (() => snapshot)
-  const settings = ingestSettingsSchema.parse({ port: 0, limits: { lingerMs: 200, ...options.limits }, quotas: options.quotas, ...options.settings })
+  const settings = ingestSettingsSchema.parse({ port: 0, limits: { lingerMs: 200, ...options.limits }, quotas: options.quotas, uploads: options.uploads, ...options.settings })
   const blobs = await openFsBlobs({ directory: join(data, 'blobs') })
 
   async function open() {
@@ -72,7 +73,7 @@ export async function openDoor(options: DoorOptions = {}) {
 
   let running = await open()
   return {
-    clock, snapshot, blobs, settings,
+    data, clock, snapshot, blobs, settings,
     get registry() { return running.registry },
     get url() { return running.address.url },
     get port() { return running.address.port },

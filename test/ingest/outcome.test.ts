@@ -16,5 +16,5 @@ test('every other refusal tells its slug, its status and what to do', () => {
 })
 
 test('only the statuses of the wire format occur', () => {
-  expect([...new Set(slugs.map(statusOf))].sort()).toEqual([400, 401, 403, 408, 409, 411, 413, 415, 422, 429, 503])
+  expect([...new Set(slugs.map(statusOf))].sort()).toEqual([400, 401, 403, 404, 408, 409, 411, 413, 415, 422, 429, 503])
 })

@@ -2,7 +2,7 @@ import { createHash, randomBytes, sign } from 'node:crypto'
 import * as fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { OUTCOMES, type Slug } from '../../ingest/outcome.ts'
-import { bodyOf, device, dial, FLEET, headOf, manifestOf, openDoor, serialOf, stranger, type Door } from './door.ts'
+import { bodyOf, device, fleet, dial, FLEET, headOf, manifestOf, openDoor, serialOf, stranger, type Door } from './door.ts'
 import { bstr, forge, forgedBody, head, int, list, sorted, table, tstr, type Forgery } from './forge.ts'
 
 let door: Door
@@ -52,7 +52,7 @@ const REFUSED: [Slug, string, () => Buffer][] = [
   ['certificate-malformed', 'noise as leaf', () => forgedBody({ chain: [randomBytes(300), device().chain[1]!] })],
   ['anchor-unknown', "a stranger's chain", () => forgedBody({ key: stranger.key, chain: stranger.chain })],
   ['chain-order', "a stranger's intermediate", () => forgedBody({ chain: [device().chain[0]!, stranger.chain[1]!] })],
-  ['certificate-is-ca', 'the intermediate as leaf', () => forgedBody({ chain: [device().chain[1]!] })],
+  ['certificate-is-ca', 'the intermediate as leaf', () => forgedBody({ chain: [device().chain[1]!], key: fleet.intermediate.key })],
   ['body-malformed', 'item 2 is text', () => Buffer.concat([forge(), tstr('dump')])],
   ['body-malformed', 'an indefinite byte string', () => Buffer.concat([forge(), Buffer.of(0x5f), bstr(dumpBytes), Buffer.of(0xff)])],
   ['body-malformed', 'a length that is not in its shortest form', () => Buffer.concat([forge(), Buffer.of(0x58, 4), dumpBytes])],

@@ -137,7 +137,7 @@ describe('a manifest is refused', () => {
     const tcb = leafWith(keyUsage('digitalSignature'), extendedKeyUsage('2.23.133.5.4.100.8'), { oid: '2.23.133.5.4.1', critical: true, value: der(0x30, der(0x83, Buffer.of(7))) })
     expect(await setUp().outcome(tcb(claimsWith([-65544, 7])))).toBe('verified')
     expect(await setUp().outcome(tcb(claimsWith([-65544, 8])))).toBe('claim-contradicts-certificate')
-    expect(await setUp().verify(tcb())).toMatchObject({ tcb: { svn: 7, fwids: [] } })
+    expect(await setUp().verify(tcb())).toMatchObject({ tcb: { svn: 7, fwids: [] }, claims: { svn: 7 } })
   })
 
   test('claim-contradicts-certificate: another UEID than the certificate names', async () => {

@@ -28,16 +28,34 @@ function FleetSettings({ name }: { name: string }) {
             <h2>Anchors of fleet {fleet.fleet}</h2>
             {fleet.anchors.length === 0 ? <Empty>No device can prove itself yet: add the certificate of the CA that signs your devices’ certificates.</Empty> : (
               <table>
-                <thead><tr><th>Subject</th><th>Key</th><th>Device keys kept in</th><th>Valid until</th><th>SHA-256</th></tr></thead>
-                <tbody>{fleet.anchors.map((anchor) => <tr key={anchor.sha256}><td className="wrap-anywhere">{anchor.subject}</td><td>{anchor.algorithm}</td><td>{anchor.key_protection}</td><td>{when(anchor.not_after)}</td><td><code title={anchor.sha256}>{short(anchor.sha256)}</code></td></tr>)}</tbody>
+                <thead><tr><th>Subject</th><th>Key</th><th>Device keys kept in</th><th>Valid until</th><th>SHA-256</th><th>Its key</th></tr></thead>
+                <tbody>{fleet.anchors.map((anchor) => <tr key={anchor.sha256}><td className="wrap-anywhere">{anchor.subject}</td><td>{anchor.algorithm}</td><td>{anchor.key_protection}</td><td>{when(anchor.not_after)}</td><td><code title={anchor.sha256}>{short(anchor.sha256)}</code></td><td><Badge tone={anchor.proven ? 'ok' : 'warn'} title={anchor.proven ? 'Whoever added it signed a challenge with its key' : 'Nobody has shown that the key of this CA is at hand'}>{anchor.proven ? 'proven' : 'not proven'}</Badge></td></tr>)}</tbody>
               </table>
             )}
             <Command text="npm run overrun -- fleet add-anchor ca.pem --key-protection hardware" />
           </section>
+          <Revoked fleet={fleet} />
           <NetFacing key={JSON.stringify(fleet.settings)} fleet={fleet} />
         </>
       )}
     </Loaded>
+  )
+}
+
+/** What the fleet takes back for many devices at once. */
+function Revoked({ fleet }: { fleet: Fleet }) {
+  return (
+    <section className="panel scroll">
+      <h2>Revocation</h2>
+      {fleet.crls.length === 0 ? <p className="muted">No list of a CA has been imported; single devices are revoked on their own pages.</p> : (
+        <table>
+          <thead><tr><th>List of</th><th>Number</th><th className="right">Takes back</th><th>Made</th><th>Good until</th></tr></thead>
+          <tbody>{fleet.crls.map((crl) => <tr key={crl.subject}><td className="wrap-anywhere">{crl.issuer}</td><td>{crl.number}</td><td className="right">{crl.revoked}</td><td>{when(crl.this_update)}</td><td>{when(crl.next_update)}{crl.next_update < fleet.as_of && <> <Badge tone="warn">run out</Badge></>}</td></tr>)}</tbody>
+        </table>
+      )}
+      {fleet.issuers.filter(({ status }) => status === 'disabled').map(({ issuer, reason }) => <p key={issuer} className="wrap-anywhere"><Badge tone="crit">disabled</Badge> {issuer} <span className="muted">{reason}</span></p>)}
+      <Command text="npm run overrun -- fleet import-crl ca.crl" />
+    </section>
   )
 }
 
