@@ -142,5 +142,5 @@ test('an unsigned crash, an unknown id, a refused token and an absent server eac
   expect((await online('0'.repeat(32))).code).toBe(30)
   expect((await verify('0'.repeat(32), '--url', world.base, '--token', 'wrong-token-wrong')).code).toBe(12)
   expect((await verify('0'.repeat(32), '--url', 'http://127.0.0.1:1', '--token', TOKEN)).code).toBe(32)
-  expect((await verify('0'.repeat(32), '--data', folder)).code).toBe(10)
+  expect((await verify('0'.repeat(32), '--data', folder)).code).toBe(20)
 })
