@@ -47,6 +47,8 @@ async function explain(file: string, options: ExplainOptions): Promise<number> {
   }
   const { inflateBytes } = sandboxSettingsSchema.parse({})
   const analysis = await withLocalSandbox(async ({ dumps, symbolFiles, cacheDirectory }) => {
+    // Where children can't be started at all, that is said at once; the pool would go on trying.
+    await dumps.ready()
     const symbols = await openSymbolFolder({ directory: options.symbols ?? null, cacheDirectory, pool: symbolFiles })
     const processDump = createProcessor({ pool: dumps, symbols, inflateBytes, metrics: null })
     return processDump({ contentType: input.contentType, claims: input.claims, annotations: {}, load: async () => input.bytes }).analysis

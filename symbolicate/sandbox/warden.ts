@@ -49,7 +49,8 @@ const POLL_MS = 25
 const START_MS = 30_000
 const root = realpathSync(fileURLToPath(new URL('../..', import.meta.url)))
 const PARSER = fileURLToPath(new URL('./child.ts', import.meta.url))
-const readable = ['symbolicate', 'ingest', 'infra/service', 'node_modules', 'package.json'].map((path) => join(root, path))
+// A folder that is a link (node_modules often is) has to be readable by both its names.
+const readable = ['symbolicate', 'ingest', 'infra/service', 'node_modules', 'package.json'].map((path) => join(root, path)).flatMap((path) => [...new Set([path, realpathSync(path)])])
 
 export function startWarden({ cacheDirectory, memoryBytes, answerBytes, program = PARSER }: WardenOptions): Warden {
   const folders = [...readable, ...(program === PARSER ? [] : [program]), ...(cacheDirectory === null ? [] : [realpathSync(cacheDirectory)])]
