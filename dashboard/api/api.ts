@@ -10,7 +10,7 @@ import type { SymbolStore } from '../../symbolicate/symbols/store.ts'
 import type { DashboardSettings } from '../config.ts'
 import type { EventLog } from '../queries/event-log.ts'
 import type { Scope } from '../queries/scope.ts'
-import type { rangeQuerySchema } from './contract.ts'
+import type { rangeQuerySchema } from './requests.ts'
 
 /** What the routes are made of. */
 export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodTypeProvider>

@@ -12,10 +12,8 @@ import { readEvents } from '../queries/events.ts'
 import { readMerges, type Merges } from '../queries/merges.ts'
 import { readSeries, slotted } from '../queries/series.ts'
 import { fleetOf, scopeOf, type Api, type ApiDeps } from './api.ts'
-import {
-  bucketCorrelationsSchema, bucketDetailSchema, bucketDevicesSchema, bucketFirmwareSchema, bucketsPageSchema, bucketsQuerySchema, crashesPageSchema, pageQuerySchema,
-  rangeQuerySchema, scopeQuerySchema, type BucketDetail, type BucketsQuery,
-} from './contract.ts'
+import { bucketCorrelationsSchema, bucketDetailSchema, bucketDevicesSchema, bucketFirmwareSchema, bucketsPageSchema, crashesPageSchema, type BucketDetail } from './contract.ts'
+import { bucketsQuerySchema, pageQuerySchema, rangeQuerySchema, scopeQuerySchema, type BucketsQuery } from './requests.ts'
 import { pageOf, readCursor } from './cursor.ts'
 import { Refused } from './problems.ts'
 import { alertSummaries, bucketSummaries } from './summaries.ts'

@@ -6,7 +6,8 @@ import { readCrash, type StoredCrash } from '../queries/crash.ts'
 import { readDeviceStatus } from '../queries/decisions.ts'
 import { ACTOR, type Api, type ApiDeps } from './api.ts'
 import { membersOf } from './buckets.ts'
-import { crashDetailSchema, reportSchema, scopeQuerySchema, type CrashDetail } from './contract.ts'
+import { crashDetailSchema, reportSchema, type CrashDetail } from './contract.ts'
+import { scopeQuerySchema } from './requests.ts'
 import { Refused } from './problems.ts'
 
 /**

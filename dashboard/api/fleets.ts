@@ -7,10 +7,8 @@ import { isRefusal } from '../../ingest/outcome.ts'
 import { iso } from '../queries/ask.ts'
 import { readFleet, type StoredAnchor, type StoredCrl } from '../queries/fleet.ts'
 import { ACTOR, type Api, type ApiDeps } from './api.ts'
-import {
-  anchorBodySchema, anchorSchema, challengeBodySchema, challengeSchema, crlBodySchema, crlSchema, eventSchema, fleetSchema, fleetSettingsSchema, issuerStatusBodySchema,
-  removeAnchorBodySchema, scopeQuerySchema, type Fleet,
-} from './contract.ts'
+import { anchorSchema, challengeSchema, crlSchema, eventSchema, fleetSchema, fleetSettingsSchema, type Fleet } from './contract.ts'
+import { anchorBodySchema, challengeBodySchema, crlBodySchema, issuerStatusBodySchema, removeAnchorBodySchema, scopeQuerySchema } from './requests.ts'
 import { sayEvent } from './decisions.ts'
 import { Refused } from './problems.ts'
 

@@ -6,7 +6,8 @@ import { readMerges } from '../queries/merges.ts'
 import { readChanges } from '../queries/overview.ts'
 import { readSeries, slotted } from '../queries/series.ts'
 import { DAY, fleetOf, type Api, type ApiDeps } from './api.ts'
-import { overviewSchema, scopeQuerySchema } from './contract.ts'
+import { overviewSchema } from './contract.ts'
+import { scopeQuerySchema } from './requests.ts'
 import { alertSummaries, bucketSummaries } from './summaries.ts'
 
 const HOUR = 3_600_000

@@ -5,7 +5,8 @@ import { readDeadLetters } from '../queries/dead-letters.ts'
 import { readEvents } from '../queries/events.ts'
 import { readFleets } from '../queries/fleet.ts'
 import { ACTOR, fleetOf, type Api, type ApiDeps } from './api.ts'
-import { deadLettersPageSchema, deadLettersQuerySchema, eventsPageSchema, eventsQuerySchema, whoamiSchema } from './contract.ts'
+import { deadLettersPageSchema, eventsPageSchema, whoamiSchema } from './contract.ts'
+import { deadLettersQuerySchema, eventsQuerySchema } from './requests.ts'
 import { pageOf, readCursor } from './cursor.ts'
 
 /** The audit log, the dead letters, and who asks. */

@@ -4,7 +4,7 @@ import { LRUCache } from 'lru-cache'
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import type { DashboardSettings } from '../config.ts'
 import type { Api } from './api.ts'
-import { loginBodySchema } from './contract.ts'
+import { loginBodySchema } from './requests.ts'
 import { Refused } from './problems.ts'
 
 /**

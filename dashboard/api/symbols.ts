@@ -4,7 +4,8 @@ import { iso } from '../queries/ask.ts'
 import { readMerges } from '../queries/merges.ts'
 import { readMissingSymbols } from '../queries/missing-symbols.ts'
 import { ACTOR, scopeOf, type Api, type ApiDeps } from './api.ts'
-import { missingSymbolsSchema, rangeQuerySchema, symbolsStoredSchema } from './contract.ts'
+import { missingSymbolsSchema, symbolsStoredSchema } from './contract.ts'
+import { rangeQuerySchema } from './requests.ts'
 import { Refused } from './problems.ts'
 
 /** Symbols: what is missing most, and the upload of a Breakpad .sym file or a source map as raw bytes. */

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
-import { inventoryBodySchema, inventoryStoredSchema } from '../api/contract.ts'
+import { inventoryStoredSchema } from '../api/contract.ts'
+import { inventoryBodySchema } from '../api/requests.ts'
 import { CommandError, connectServer, ending, readInput, serverOptions, type ServerOptions } from './server-client.ts'
 import { parseCsv } from './csv.ts'
 

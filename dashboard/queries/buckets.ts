@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { BucketsQuery } from '../api/contract.ts'
+import type { BucketsQuery } from '../api/requests.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, flag, number, strings, time } from './ask.ts'
 import type { Merges } from './merges.ts'

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { DEVICE_SORTS } from '../api/contract.ts'
+import type { DEVICE_SORTS } from '../api/requests.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, number, time } from './ask.ts'
 import { COUNTED, MERGED, mergeParams, scopeParams, type Scope } from './scope.ts'
