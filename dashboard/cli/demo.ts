@@ -78,6 +78,7 @@ interface Told { crashes: number; devices: number; alerts: { id: string; pattern
 
 async function tell(pipeline: Pipeline, clock: StoryClock, story: Story, end: number): Promise<Told> {
   const started = Date.now()
+  say(`watch it at ${pipeline.dashboardUrl}, token ${pipeline.token}`)
   const start = end - STORY_DAYS * DAY
   say(`a fleet of ${story.devices} devices: a CA, an intermediate, and a certificate for each`)
   const fleet = createFleet({ devices: story.devices, name: 'demo', now: start })
