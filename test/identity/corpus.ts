@@ -13,5 +13,6 @@ export const corpusPath = (name: string): string => resolve(root, name)
 export function describeWithCorpus(name: string, folder: string, body: () => void): void {
   if (existsSync(resolve(root, folder))) describe(name, body)
   else if (process.env.CI === 'true') test(`${name}: identity/${folder} is there`, () => { throw new Error(`${resolve(root, folder)} is missing: set OVERRUN_CORPUS`) })
-  else describe.skip(`${name} (identity/${folder} is not there)`, body)
+  // Not the body: a skipped describe still runs it, to find its tests.
+  else test.skip(`${name} (identity/${folder} is not there)`, () => {})
 }
