@@ -9,7 +9,7 @@ export type Os = 'linux' | 'android' | 'windows' | 'macos' | 'ios' | 'zephyr' | 
 
 export interface Dump {
   /** Which parser read it. */
-  format: 'minidump' | 'sanitizer' | 'js-stack' | 'text'
+  format: 'minidump' | 'elf-core' | 'zephyr-coredump' | 'esp-coredump' | 'esp-panic' | 'sanitizer' | 'js-stack' | 'text'
   os: Os
   osVersion: string | null
   cpu: Cpu
@@ -84,6 +84,10 @@ export interface Module {
   debugId: string | null
   debugFile: string | null
   version: string | null
+  /** How the SHA-256 of the ELF file itself begins, lower-case hex: ESP-IDF's name for a build. */
+  elfSha256?: string | null
+  /** Runs where it was linked (firmware, a static program): offsets from `base`, which is 0, are the addresses in its symbols. */
+  linked?: true
 }
 
 export interface MemoryRegion { base: bigint; size: bigint; read: boolean; write: boolean; execute: boolean; name: string | null }

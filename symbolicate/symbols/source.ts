@@ -7,6 +7,8 @@ export interface ModuleIdentity {
   /** Breakpad's form: 32 upper-case hex digits and the age. */
   debugId: string | null
   codeId: string | null
+  /** Lower-case hex: how the SHA-256 of the ELF file itself begins. ESP-IDF's dumps name their firmware so. */
+  elfSha256?: string | null
 }
 
 export const SYMBOL_STATUSES = ['found', 'missing', 'corrupt', 'mismatched', 'no-id'] as const
@@ -20,6 +22,11 @@ export interface SymbolSource {
 
 /** All offsets are from the module's load base, unsigned, below 2^53. */
 export interface ModuleSymbols {
+  /**
+   * The address that the file was linked at, its lowest segment's: an ELF file knows it. A microcontroller runs its firmware
+   * there and its dump names no load base; such a module begins at 0 (Module.linked) and its offsets are counted from here.
+   */
+  linkBase?: number
   /** The innermost function that holds `offset`, with its inline calls; null where nothing covers it. */
   lookup(offset: number): SymbolHit | null
   /** The call-frame rules in force at `offset`; null where there are none. */
