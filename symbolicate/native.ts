@@ -5,6 +5,7 @@
  */
 import type { AnalysisStatus, Report } from './contract.ts'
 import type { Dump } from './formats/dump.ts'
+import { parseMicrodump } from './formats/microdump.ts'
 import { INCOMPLETE, MINIDUMP_BUDGET, type MinidumpBudget, parseMinidump } from './formats/minidump.ts'
 import { sniff } from './formats/sniff.ts'
 import { buildReport, emptyReport, type SymbolStatuses } from './report.ts'
@@ -32,8 +33,8 @@ export interface NativeAnalysis {
 export async function analyseNative(bytes: Uint8Array, contentType: string, symbols: SymbolSource, budget: NativeBudget = NATIVE_BUDGET): Promise<NativeAnalysis> {
   const format = sniff(bytes, contentType)
   if (format === 'empty') return refused(format, 'dump-empty', 'dump: no bytes')
-  if (format !== 'minidump') return refused(format, 'format-unknown', `dump: no native format that is read here (looks like ${format})`)
-  const parsed = parseMinidump(bytes, budget.minidump)
+  if (format !== 'minidump' && format !== 'microdump') return refused(format, 'format-unknown', `dump: no native format that is read here (looks like ${format})`)
+  const parsed = format === 'minidump' ? parseMinidump(bytes, budget.minidump) : parseMicrodump(bytes)
   if (!('dump' in parsed)) return refused(format, parsed.slug, parsed.reason)
   const { dump } = parsed
   const modules = askOncePerModule(dump, symbols)

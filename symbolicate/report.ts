@@ -130,7 +130,7 @@ function reportModule(module: Module, cpu: Cpu, symbols: { status: SymbolStatus;
   }
 }
 
-const NARROW: ReadonlySet<Cpu> = new Set(['x86', 'arm', 'riscv32', 'xtensa'])
+const NARROW: ReadonlySet<Cpu> = new Set(['x86', 'arm', 'riscv32', 'xtensa', 'mips'])
 const hex = (value: bigint, cpu: Cpu): string => `0x${value.toString(16).padStart(NARROW.has(cpu) ? 8 : 16, '0')}`
 
 /** `/usr/bin/x`, `C:\Windows\x.dll`: the last part, as the peers list it. */

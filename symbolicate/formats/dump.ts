@@ -4,12 +4,12 @@
  * Addresses may be any 64-bit value (0x4141414141414141 is the interesting one). At this edge they are bigint; inside
  * the unwinder a frame is a module and a numeric offset, and no look-up touches a bigint (they cost ten times a number).
  */
-export type Cpu = 'x86' | 'x86-64' | 'arm' | 'arm64' | 'riscv32' | 'riscv64' | 'xtensa' | 'unknown'
+export type Cpu = 'x86' | 'x86-64' | 'arm' | 'arm64' | 'riscv32' | 'riscv64' | 'xtensa' | 'mips' | 'mips64' | 'unknown'
 export type Os = 'linux' | 'android' | 'windows' | 'macos' | 'ios' | 'zephyr' | 'esp-idf' | 'bare-metal' | 'unknown'
 
 export interface Dump {
   /** Which parser read it. */
-  format: 'minidump' | 'elf-core' | 'zephyr-coredump' | 'esp-coredump' | 'esp-panic' | 'sanitizer' | 'js-stack' | 'text'
+  format: 'minidump' | 'microdump' | 'elf-core' | 'zephyr-coredump' | 'esp-coredump' | 'esp-panic' | 'sanitizer' | 'js-stack' | 'text'
   os: Os
   osVersion: string | null
   cpu: Cpu

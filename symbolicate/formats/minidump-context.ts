@@ -1,5 +1,5 @@
 /**
- * Register files of the four CPUs, as Windows' CONTEXT and Breakpad's MDRawContext* lay them out. Only what unwinding and
+ * Register files of the CPUs, as Windows' CONTEXT and Breakpad's MDRawContext* lay them out. Only what unwinding and
  * evidence read: the integer registers. Names are rust-minidump's.
  */
 import type { Cpu } from './dump.ts'
@@ -33,7 +33,12 @@ const ARM64_NAMES = [...numbered('x', 29), 'fp', 'lr', 'sp', 'pc']
  */
 const ARM64: Layout = { width: 8, size: 272, offsets: named(ARM64_NAMES, 8, 8) }
 
-const LAYOUTS: Partial<Record<Cpu, Layout>> = { x86: X86, 'x86-64': X86_64, arm: ARM, arm64: ARM64 }
+/** Flags (4), padding (4), 32 registers of 64 bits on both widths, hi and lo (16), accumulators (32), pc. */
+const MIPS_NAMES = ['zero', 'at', 'v0', 'v1', ...numbered('a', 4), ...numbered('t', 8), ...numbered('s', 8), 't8', 't9', 'k0', 'k1', 'gp', 'sp', 'fp', 'ra']
+const MIPS64: Layout = { width: 8, size: 320, offsets: { ...named(MIPS_NAMES, 8, 8), pc: 312 } }
+const MIPS: Layout = { ...MIPS64, width: 4 }
+
+const LAYOUTS: Partial<Record<Cpu, Layout>> = { x86: X86, 'x86-64': X86_64, arm: ARM, arm64: ARM64, mips: MIPS, mips64: MIPS64 }
 
 /** `context` is exactly the bytes that the dump gives for the thread. */
 export function readContext(context: Reader, cpu: Cpu): Map<string, bigint> {

@@ -16,7 +16,7 @@ export interface ExceptionRecord {
 export interface Reason { type: string; subcode: number | null; address: bigint; access: Access }
 
 export function crashReason(record: ExceptionRecord, os: Os, cpu: Cpu): Reason {
-  const narrow = cpu === 'x86' || cpu === 'arm' || cpu === 'riscv32'
+  const narrow = cpu === 'x86' || cpu === 'arm' || cpu === 'riscv32' || cpu === 'mips'
   const clip = (address: bigint): bigint => (narrow ? address & 0xffff_ffffn : address)
   switch (os) {
     case 'windows':

@@ -155,7 +155,7 @@ function readList(state: State, name: StreamName, entrySize: number, most: numbe
   })
 }
 
-const CPUS: Record<number, Cpu> = { 0: 'x86', 5: 'arm', 9: 'x86-64', 12: 'arm64', 0x8003: 'arm64', 0x8005: 'riscv32', 0x8006: 'riscv64' }
+const CPUS: Record<number, Cpu> = { 0: 'x86', 1: 'mips', 5: 'arm', 9: 'x86-64', 12: 'arm64', 0x8003: 'arm64', 0x8004: 'mips64', 0x8005: 'riscv32', 0x8006: 'riscv64' }
 const SYSTEMS: Record<number, Os> = { 0: 'windows', 1: 'windows', 2: 'windows', 3: 'windows', 0x8101: 'macos', 0x8102: 'ios', 0x8201: 'linux', 0x8203: 'android' }
 
 function readSystem({ file }: State, { rva }: Location): { os: Os; osVersion: string | null; cpu: Cpu } {

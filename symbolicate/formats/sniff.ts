@@ -2,7 +2,9 @@
  * Which format the bytes are, by magic first and by the claimed content type only where the bytes can't tell.
  * A device's claim never overrules a magic number: a wrong claim must not hide a dump from its parser.
  */
-export type Format = 'minidump' | 'elf-core' | 'sanitizer' | 'js-stack' | 'text' | 'empty' | 'unknown'
+import { MICRODUMP_BEGIN } from './microdump.ts'
+
+export type Format = 'minidump' | 'microdump' | 'elf-core' | 'sanitizer' | 'js-stack' | 'text' | 'empty' | 'unknown'
 
 /** Enough for every marker below; a sanitizer report may have a page of log before it. */
 const TEXT_WINDOW = 64 * 1024
@@ -22,6 +24,7 @@ const SANITIZER = /(?:ERROR|WARNING): (?:\w+Sanitizer|libFuzzer)\b|\bruntime err
 const JS_STACK = /^\s+at (?:.+ \()?[^()\n]+:\d+:\d+\)?\s*$|^[^\s@]*@[^\s]+:\d+:\d+\s*$/m
 
 function sniffText(text: string, claimedContentType: string): Format {
+  if (text.includes(MICRODUMP_BEGIN)) return 'microdump'
   if (SANITIZER.test(text)) return 'sanitizer'
   if (/json/i.test(claimedContentType) ? /"(?:stack|stacktrace)"/.test(text) || JS_STACK.test(text) : JS_STACK.test(text)) return 'js-stack'
   return 'text'

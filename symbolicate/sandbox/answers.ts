@@ -40,7 +40,7 @@ const reportSchema = z.object({
   status: name, format: z.string().max(64), pid: z.int().nullable(),
   system_info: z.object({
     os: z.enum(['linux', 'android', 'windows', 'macos', 'ios', 'zephyr', 'esp-idf', 'bare-metal', 'unknown']), os_ver: name.nullable(),
-    cpu_arch: z.enum(['x86', 'x86-64', 'amd64', 'arm', 'arm64', 'riscv32', 'riscv64', 'xtensa', 'unknown']),
+    cpu_arch: z.enum(['x86', 'x86-64', 'amd64', 'arm', 'arm64', 'riscv32', 'riscv64', 'xtensa', 'mips', 'mips64', 'unknown']),
   }),
   crash_info: z.object({ type: line.nullable(), address: hex.nullable(), crashing_thread: count.nullable(), assertion: line.nullable(), access }),
   crashing_thread: threadSchema.nullable(),

@@ -23,6 +23,7 @@ import type { ModuleSymbols, SymbolHit, WindowsFrame } from '../symbols/source.t
 import { type Arch, type Cursor, emptyRegisters, type Registers } from './arch/arch.ts'
 import { ARM, ARM_IOS } from './arch/arm.ts'
 import { ARM64 } from './arch/arm64.ts'
+import { MIPS, MIPS64 } from './arch/mips.ts'
 import { X86 } from './arch/x86.ts'
 import { X86_64 } from './arch/x86-64.ts'
 import { callerByCfi, compileRules, type CompiledRules } from './breakpad-cfi.ts'
@@ -72,6 +73,10 @@ export function archOf(cpu: Cpu, os: Os): Arch | null {
       return X86
     case 'arm':
       return os === 'ios' ? ARM_IOS : ARM
+    case 'mips':
+      return MIPS
+    case 'mips64':
+      return MIPS64
     default:
       return null
   }
