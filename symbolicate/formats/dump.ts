@@ -86,7 +86,7 @@ export interface Module {
   version: string | null
   /** How the SHA-256 of the ELF file itself begins, lower-case hex: ESP-IDF's name for a build. */
   elfSha256?: string | null
-  /** Runs where it was linked (firmware, a static program): offsets from `base`, which is 0, are the addresses in its symbols. */
+  /** Runs where it was linked (firmware): `base` plus an offset is the address in its symbols, whatever range the dump gives it. */
   linked?: true
 }
 

@@ -23,8 +23,9 @@ export interface SymbolSource {
 /** All offsets are from the module's load base, unsigned, below 2^53. */
 export interface ModuleSymbols {
   /**
-   * The address that the file was linked at, its lowest segment's: an ELF file knows it. A microcontroller runs its firmware
-   * there and its dump names no load base; such a module begins at 0 (Module.linked) and its offsets are counted from here.
+   * The address that offsets are counted from in the file's own numbering, its lowest segment's: an ELF file knows it. A
+   * microcontroller runs its firmware there and its dump names no load base, so for such a module (Module.linked) the reader
+   * of a dump goes from addresses to offsets by this.
    */
   linkBase?: number
   /** The innermost function that holds `offset`, with its inline calls; null where nothing covers it. */
