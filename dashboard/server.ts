@@ -6,6 +6,7 @@ import Fastify from 'fastify'
 import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod'
 import { randomUUID } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { ClickHouse } from '../infra/clickhouse/client.ts'
 import type { Clock } from '../infra/service/clock.ts'
@@ -56,6 +57,7 @@ export interface Dashboard {
 }
 
 const BODY_LIMIT = 64 * 1024
+const OUR_PAGES = fileURLToPath(new URL('./web/dist/', import.meta.url))
 const NOT_BUILT = 'The web pages are not built. Run: npm run build\nThe API works without them; its description is at /docs.\n'
 
 export function createDashboard({ settings, clickhouse, blobs, symbols, clock, logger, metrics, onRegistryChange, reprocess }: DashboardDeps): Dashboard {
@@ -146,9 +148,10 @@ export function createDashboard({ settings, clickhouse, blobs, symbols, clock, l
 
   /** Only files that were there at the start are served, by their names; every other address is a page's own, so index.html. */
   async function addWebPages(api: Api): Promise<void> {
-    const files = new Set(existsSync(settings.webRoot) ? readdirSync(settings.webRoot, { recursive: true, encoding: 'utf8' }) : [])
+    const { webRoot = OUR_PAGES } = settings
+    const files = new Set(existsSync(webRoot) ? readdirSync(webRoot, { recursive: true, encoding: 'utf8' }) : [])
     const built = files.has('index.html')
-    if (built) await api.register(fastifyStatic, { root: settings.webRoot, serve: false, cacheControl: false })
+    if (built) await api.register(fastifyStatic, { root: webRoot, serve: false, cacheControl: false })
     api.get('/*', { config: { open: true }, schema: { hide: true } }, async (request, reply) => {
       const path = new URL(request.url, 'http://dashboard').pathname.slice(1)
       if (/^(api|docs)(\/|$)/.test(path)) return sendProblem(request, reply, 'not-found', `there is no ${request.method} /${path.slice(0, 200)}`)
