@@ -1,4 +1,4 @@
-import { closeSync, existsSync, openSync, readSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readSync, statfsSync } from 'node:fs'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import { open, type Key, type RootDatabase } from 'lmdb'
@@ -43,10 +43,17 @@ export function openStore(directory: string) {
   checkMagic(join(path, 'data.mdb'))
   const db: RootDatabase<Buffer, Key> = reading(() => open({ path, encoding: 'binary', overlappingSync: false, eventTurnBatching: false }))
 
+  async function durable(commit: () => Promise<boolean>): Promise<void> {
+    const failure = await failureOf(commit)
+    if (failure === null) return
+    const full = isFull(failure) || (codeOf(failure) === constants.errno.EIO && freeBytes(path) < ROOM)
+    throw logBroken(full ? 'log-disk-full' : 'log-sync-failed', `log: nothing was written: ${messageOf(failure)}`, failure)
+  }
+
   return {
     /** All or nothing; resolves when it is on the disk. */
     write(changes: readonly StoreChange[]): Promise<void> {
-      return durable(db.batch(() => {
+      return durable(() => db.batch(() => {
         for (const { topic, partition, appended, removed, extent } of changes) {
           for (const { offset, stored } of appended) db.put(['entry', topic, partition, offset], stored).catch(told)
           for (const offset of removed) db.remove(['entry', topic, partition, offset]).catch(told)
@@ -56,7 +63,7 @@ export function openStore(directory: string) {
     },
 
     /** A synced write of nothing, as large as the largest message: rejects when the disk takes no more. */
-    probe: (): Promise<void> => durable(db.put(['probe'], Buffer.alloc(PROBE_BYTES))),
+    probe: (): Promise<void> => durable(() => db.put(['probe'], Buffer.alloc(PROBE_BYTES))),
 
     stored: (topic: string, partition: number, offset: number): Buffer | undefined =>
       reading(() => db.get(['entry', topic, partition, offset])),
@@ -71,7 +78,7 @@ export function openStore(directory: string) {
 
     partitionsOf: (topic: string): number | undefined => parsed<{ partitions: number }>(db.get(['topic', topic]))?.partitions,
     async makeTopic(topic: string, partitions: number): Promise<void> {
-      await durable(db.put(['topic', topic], json({ partitions })))
+      await durable(() => db.put(['topic', topic], json({ partitions })))
     },
     extentOf: (topic: string, partition: number): Extent =>
       parsed<Extent>(db.get(['partition', topic, partition])) ?? { first: 0, next: 0, bytes: 0 },
@@ -79,7 +86,7 @@ export function openStore(directory: string) {
     groupOffset: (topic: string, group: string, partition: number): number | undefined =>
       parsed<{ offset: number }>(db.get(['group', topic, group, partition]))?.offset,
     setGroupOffset: (topic: string, group: string, partition: number, offset: number): Promise<void> =>
-      durable(db.put(['group', topic, group, partition], json({ offset }))),
+      durable(() => db.put(['group', topic, group, partition], json({ offset }))),
 
     close: (): Promise<void> => db.close(),
   }
@@ -113,19 +120,29 @@ const parsed = <T>(stored: Buffer | undefined): T | undefined => (stored ? (JSON
 
 const PROBE_BYTES = 256 * 1024
 
-/** The disk is full, the quota is used up, the file is as large as it may be. A write that was only cut short is EIO to lmdb. */
+/** The disk is full, the quota is used up, the file is as large as it may be. */
 const FULL: readonly unknown[] = [constants.errno.ENOSPC, constants.errno.EDQUOT, constants.errno.EFBIG]
+const codeOf = (error: unknown): unknown => (error as { code?: unknown } | null)?.code
+const isFull = (error: unknown): boolean => FULL.includes(codeOf(error))
+
+/** To lmdb a write that was cut short is EIO too, as a failed sync is: a disk with less than this left cut it short. */
+const ROOM = 32 * 1024 * 1024
+
+function freeBytes(path: string): number {
+  const { bavail, bfree, bsize } = statfsSync(path)
+  return Math.min(bavail, bfree) * bsize
+}
 
 /** Each write inside a batch rejects with the batch; the batch's own promise is the one that tells. */
 const told = (): void => undefined
 
-async function durable(commit: Promise<boolean>): Promise<void> {
+/** Why the commit failed, or null. */
+async function failureOf(commit: () => Promise<boolean>): Promise<unknown> {
   try {
-    await commit
+    await commit()
+    return null
   } catch (error) {
-    const cause = await commitError(error)
-    const full = FULL.includes((cause as { code?: unknown }).code)
-    throw logBroken(full ? 'log-disk-full' : 'log-write-failed', `log: nothing was written: ${messageOf(cause)}`, cause)
+    return commitError(error)
   }
 }
 

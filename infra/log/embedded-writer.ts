@@ -1,3 +1,4 @@
+import { BrokenWorld } from '../service/errors.ts'
 import { logBroken } from './outcome.ts'
 import type { LogPosition } from './log.ts'
 import { appendedAtOf, type EntryContent } from './entry.ts'
@@ -37,9 +38,10 @@ export interface WriterOptions {
   maxBytesInFlight: number
   partitions(): Iterable<Partition>
   onRemoved(partition: Partition, removed: { from: number; to: number }): void
+  onBroken(error: BrokenWorld): void
 }
 
-export function createWriter({ store, retention, maxBytesInFlight, partitions, onRemoved }: WriterOptions) {
+export function createWriter({ store, retention, maxBytesInFlight, partitions, onRemoved, onBroken }: WriterOptions) {
   let queue: Pending[] = []
   let bytesInFlight = 0
   let sweepWanted = true
@@ -100,6 +102,7 @@ export function createWriter({ store, retention, maxBytesInFlight, partitions, o
       // Removing needs the disk too: the next sweep tries again, not this loop.
       sweepWanted = false
       for (const pending of group) pending.reject(error)
+      if (error instanceof BrokenWorld && error.code === 'log-sync-failed') onBroken(error)
     } finally {
       for (const { bytes } of group) bytesInFlight -= bytes
     }

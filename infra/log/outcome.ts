@@ -9,6 +9,7 @@ export const LOG_TROUBLE = {
   'log-timeout': { retryable: true },
   'log-unreachable': { retryable: true },
   'log-write-failed': { retryable: true },
+  'log-sync-failed': { retryable: false },
   'log-disk-full': { retryable: true },
   'log-read-failed': { retryable: true },
   'log-closed': { retryable: false },
