@@ -9,7 +9,8 @@ import { storedEntry, type Extent, type Store, type StoreChange } from './embedd
  * together. One transaction at a time, so an offset is given out only after the one before it is durable, and a failed
  * transaction leaves no trace: its offsets are given to the next one.
  *
- * Retention is part of the same transaction: what passes `bytes` or `ageMs` is removed, oldest first, read or not.
+ * Retention is part of the same transaction, oldest first: what every reader has confirmed goes when it passes `ageMs`,
+ * and what passes `bytes` goes read or not. Age alone never takes what is unread: a clock that jumps loses nothing.
  */
 const MAX_GROUP_BYTES = 8 * 1024 * 1024
 /** Bounds how long one sweep keeps the disk from appends. */
@@ -37,11 +38,13 @@ export interface WriterOptions {
   retention: Retention
   maxBytesInFlight: number
   partitions(): Iterable<Partition>
+  /** Everything below has been read by all readers. */
+  confirmed(partition: Partition): number
   onRemoved(partition: Partition, removed: { from: number; to: number }): void
   onBroken(error: BrokenWorld): void
 }
 
-export function createWriter({ store, retention, maxBytesInFlight, partitions, onRemoved, onBroken }: WriterOptions) {
+export function createWriter({ store, retention, maxBytesInFlight, partitions, confirmed, onRemoved, onBroken }: WriterOptions) {
   let queue: Pending[] = []
   let bytesInFlight = 0
   let sweepWanted = true
@@ -137,6 +140,7 @@ export function createWriter({ store, retention, maxBytesInFlight, partitions, o
   function due(partition: Partition, added: number, now: number): { removed: number[]; bytes: number } {
     const removed: number[] = []
     let bytes = 0
+    const unread = confirmed(partition)
     while (partition.first + removed.length < partition.next) {
       if (removed.length === MAX_REMOVED_AT_ONCE) {
         sweepWanted = true
@@ -145,7 +149,7 @@ export function createWriter({ store, retention, maxBytesInFlight, partitions, o
       const offset = partition.first + removed.length
       const tooMuch = partition.bytes + added - bytes > retention.bytes
       const stored = store.stored(partition.topic, partition.id, offset)
-      const tooOld = stored === undefined || !(now - appendedAtOf(stored) <= retention.ageMs)
+      const tooOld = offset < unread && (stored === undefined || !(now - appendedAtOf(stored) <= retention.ageMs))
       if (!tooMuch && !tooOld) break
       removed.push(offset)
       bytes += stored?.length ?? 0

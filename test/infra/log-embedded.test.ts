@@ -23,7 +23,7 @@ logSuite('embedded log', false, () => {
     open: (_topics, options) => openLog(directory, options),
     async expire(log, topic) {
       await log.close()
-      const expiring = await openLog(directory, { retention: { bytes: 1e9, ageMs: -1 } })
+      const expiring = await openLog(directory, { retention: { bytes: 0, ageMs: 1 } })
       await until(async () => (await expiring.stats(topic, 'worker')).lag === 0)
       await expiring.close()
       return openLog(directory)
@@ -92,9 +92,19 @@ describe('embedded log, on the disk', () => {
     await log.close()
   })
 
+  test('age removes what was read, and never what was not', async () => {
+    const log = await openLog(folder(), { retention: { bytes: 1e9, ageMs: 1 } })
+    for (let i = 0; i < 6; i++) await log.append('t', { key: 'd', value: new Uint8Array(10) })
+    const batches: LogBatch[] = []
+    await consumed(log, { topic: 't' }, (batch) => batches.push(batch) > 0)
+    expect(batches[0]!.gap).toBeUndefined()
+    expect(batches.flatMap(({ entries }) => entries).length).toBeGreaterThan(0)
+    await log.close()
+  })
+
   test('offsets never repeat, also after everything was removed and the log was opened again', async () => {
     const directory = folder()
-    let log = await openLog(directory, { retention: { bytes: 1e9, ageMs: 30 } })
+    let log = await openLog(directory, { retention: { bytes: 0, ageMs: 30 } })
     for (let i = 0; i < 3; i++) expect(await log.append('t', { key: 'd', value: new Uint8Array(10) })).toEqual({ partition: 0, offset: i })
     await until(async () => (await log.stats('t', 'worker')).lag === 0)
     await log.close()
