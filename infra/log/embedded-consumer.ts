@@ -3,7 +3,7 @@ import { backOff, deliver, pause } from './deliver.ts'
 import { decodeEntry, placeOf } from './entry.ts'
 import type { Store } from './embedded-store.ts'
 import type { Partition } from './embedded-writer.ts'
-import type { ConsumeOptions, LogBatch, LogConsumer, LogEntry } from './log.ts'
+import { endOf, type ConsumeOptions, type LogBatch, type LogConsumer, type LogEntry } from './log.ts'
 import { logBroken } from './outcome.ts'
 import { messageOf } from '../service/errors.ts'
 
@@ -34,7 +34,7 @@ export async function startConsumer(
         await pause(backOff(failures++), stopping.signal)
       }
       if (!batch || !await deliver(batch, handle, { stopping: stopping.signal, logger })) continue
-      position = batch.entries.at(-1)!.offset + 1
+      position = endOf(batch)
       await store.setGroupOffset(partition.topic, options.group, partition.id, position).catch((error: unknown) => {
         logger?.warn({ topic: partition.topic, partition: partition.id, error: messageOf(error) }, 'position not kept: lag reads too high until the next batch')
       })
@@ -49,6 +49,8 @@ export async function startConsumer(
     let bytes = 0
     let full = false
     for (let from = position; !stopping.signal.aborted;) {
+      const { first, next: seen } = partition
+      if (entries.length === 0 && first === seen) return { ...batchOf(partition, position, []), gap: { from: position, to: first } }
       store.scan(partition.topic, partition.id, from, partition.next, (offset, stored) => {
         const broken = entries.length > 0 && offset !== from
         full = broken || entries.length >= options.maxEntries || (entries.length > 0 && bytes + stored.length > options.maxBytes)
@@ -60,14 +62,13 @@ export async function startConsumer(
       })
       const left = deadline - performance.now()
       if (entries.length > 0 && (full || entries.length >= options.maxEntries || left <= 0)) return batchOf(partition, position, entries)
-      const seen = partition.next
-      await until(partition, () => partition.next > seen, entries.length > 0 ? left : Infinity)
+      await until(partition, () => partition.next > seen || partition.first > first, entries.length > 0 ? left : Infinity)
     }
     return undefined
   }
 
   function batchOf(partition: Partition, position: number, entries: readonly LogEntry[]): LogBatch {
-    const first = entries[0]!.offset
+    const first = entries[0]?.offset ?? position
     for (const entry of entries) if (entry.fault) onFault(partition.topic)
     return {
       topic: partition.topic,

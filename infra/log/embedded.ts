@@ -9,13 +9,14 @@ import { openStore, type Store } from './embedded-store.ts'
 import { createWriter, type Partition, type Retention } from './embedded-writer.ts'
 import { appendedAtOf } from './entry.ts'
 import { lockDirectory } from './lock.ts'
-import type { Log, LogConsumer } from './log.ts'
+import type { BrokenWorld } from '../service/errors.ts'
+import { totalLag, type Log, type LogConsumer } from './log.ts'
 import { logBroken } from './outcome.ts'
 import { partitionOf } from './partition.ts'
 
 export interface EmbeddedLogOptions {
   directory: string
-  /** Per partition; what passes it is removed whether it was read or not, and a reader behind it sees a gap. */
+  /** Per partition; what is read goes by age, what passes the bytes goes read or not, and a reader behind it sees a gap. */
   retention: Retention
   /** Of topics that don't exist yet; a topic keeps the number that it was made with. */
   partitions?: number
@@ -23,6 +24,12 @@ export interface EmbeddedLogOptions {
   maxBytesInFlight?: number
   logger?: Logger
   metrics?: Metrics
+  /**
+   * The disk failed to sync what was written. Nothing was acknowledged, but the kernel may have dropped the pages and will
+   * report success from now on, so nothing that this process believes of its files can be trusted: it has to end, and
+   * its successor reads them anew (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+   */
+  onBroken?: (error: BrokenWorld) => void
 }
 
 /**
@@ -34,7 +41,7 @@ export interface EmbeddedLogOptions {
  * The folder belongs to one process (`log-in-use`); several processes need Kafka.
  */
 export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log> {
-  const { directory, retention, partitions: partitionCount = 1, maxBytesInFlight = 64 * 1024 * 1024, logger, metrics } = options
+  const { directory, retention, partitions: partitionCount = 1, maxBytesInFlight = 64 * 1024 * 1024, logger, metrics, onBroken = endProcess } = options
   mkdirSync(directory, { recursive: true })
   const lock = lockDirectory(directory)
   const store = await openOrRelease(directory, lock)
@@ -48,7 +55,7 @@ export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log>
   const faultCount = counter(metrics, 'log_entry_faults_total',
     'Entries read whose checksum did not match. Any rise means that the disk or its file system returns wrong bytes.', ['topic'])
 
-  const writer = createWriter({ store, retention, maxBytesInFlight, partitions: () => loaded, onRemoved })
+  const writer = createWriter({ store, retention, maxBytesInFlight, partitions: () => loaded, confirmed: slowestGroup, onRemoved, onBroken })
 
   function onRemoved(partition: Partition, { from, to }: { from: number; to: number }): void {
     const read = Math.min(to, Math.max(from, slowestGroup(partition)))
@@ -114,16 +121,15 @@ export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log>
       }
     },
 
-    async stats(topic, group) {
-      let lag = 0
+    async stats(topic, confirmed) {
       let oldestAgeMs = 0
-      for (const { id, first, next } of await topicOf(topic)) {
-        const position = Math.max(first, store.groupOffset(topic, group, id) ?? first)
-        lag += next - position
+      const partitions = (await topicOf(topic)).map(({ id, first, next }) => {
+        const position = Math.max(first, (typeof confirmed === 'string' ? store.groupOffset(topic, confirmed, id) : confirmed.get(id)) ?? first)
         const oldest = position < next ? store.stored(topic, id, position) : undefined
         if (oldest) oldestAgeMs = Math.max(oldestAgeMs, Date.now() - appendedAtOf(oldest))
-      }
-      return { lag, oldestAgeMs }
+        return { partition: id, lag: Math.max(0, next - position) }
+      })
+      return { lag: totalLag(partitions), oldestAgeMs, partitions }
     },
 
     async check() {
@@ -133,6 +139,11 @@ export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log>
 
     close: () => (closing ??= close()),
   }
+}
+
+function endProcess(error: BrokenWorld): void {
+  console.error(`overrun: ${error.message}. The disk did not take it, so this process ends at once; every crash that was acknowledged is kept. Look at the disk, then start again.`)
+  process.exit(74)
 }
 
 /** A log that can't be opened must not keep the next try out. */

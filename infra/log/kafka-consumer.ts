@@ -106,18 +106,20 @@ export async function startKafkaConsumer(
     assignment.lost = true
     const mine: Assignment = { lost: false, heardAt: performance.now(), partitions: new Map() }
     assignment = mine
-    for (const id of ids) {
+    const placed = ids.map((id) => {
       const state = { ready: Promise.resolve(), position: 0, gapFrom: 0, sought: false }
-      state.ready = place(mine, id, state)
+      const at = place(mine, id, state)
+      state.ready = at.then((emptied) => (emptied ? tellGap(mine, id, state) : undefined))
       state.ready.catch(() => undefined)
       mine.partitions.set(id, state)
-    }
-    Promise.all([...mine.partitions.values()].map(({ ready }) => ready)).then(() => firstAssignment.resolve(), firstAssignment.reject)
+      return at
+    })
+    Promise.all(placed).then(() => firstAssignment.resolve(), firstAssignment.reject)
   }
 
-  /** Finds where to start and seeks there; what retention has passed already becomes the first batch's gap. */
-  async function place(mine: Assignment, id: number, state: { position: number; gapFrom: number }): Promise<void> {
-    for (let attempt = 0; !isLost(mine); attempt++) {
+  /** Finds where to start and seeks there; what retention has passed already becomes the first batch's gap. True when nothing else is left. */
+  async function place(mine: Assignment, id: number, state: { position: number; gapFrom: number }): Promise<boolean> {
+    for (let attempt = 0; !isLost(mine) && !stopping.signal.aborted; attempt++) {
       try {
         const asked = await startAt(id)
         const { low, high } = await watermarks(id)
@@ -131,7 +133,7 @@ export async function startKafkaConsumer(
           consumer.resume([{ topic, partitions: [id] }])
           consumer.seek({ topic, partition: id, offset: String(state.position) })
         }
-        return
+        return low > asked && low === high
       } catch (error) {
         logger?.error({ topic, partition: id, error: messageOf(error) }, 'partition not read: no place to start')
         if (error instanceof Error && 'code' in error && error.code === 'log-position-past-end') {
@@ -141,6 +143,15 @@ export async function startKafkaConsumer(
         await pause(backOff(attempt), stopping.signal)
       }
     }
+    return false
+  }
+
+  /** Nothing lies behind what retention removed, and the next entry may be long in coming: the gap is told alone. */
+  async function tellGap(mine: Assignment, id: number, state: { position: number; gapFrom: number }): Promise<void> {
+    const batch: LogBatch = { topic, partition: id, entries: [], gap: { from: state.gapFrom, to: state.position }, stale: () => isLost(mine) }
+    if (!await deliver(batch, handle, { stopping: stopping.signal, logger }) || isLost(mine)) return
+    state.gapFrom = state.position
+    await consumer.commitOffsets([{ topic, partition: id, offset: String(state.position) }])
   }
 
   async function watermarks(id: number): Promise<{ low: number; high: number }> {
@@ -217,6 +228,7 @@ export async function startKafkaConsumer(
   async function stop(): Promise<void> {
     stopping.abort()
     await restarting
+    await Promise.allSettled([...assignment.partitions.values()].map(({ ready }) => ready))
     await consumer.disconnect()
     assignment.lost = true
   }

@@ -14,13 +14,16 @@ import { partitionOf } from './partition.ts'
  * Every append has its own deadline: after a broker died a send of kafkajs hangs until its retries are spent, and the
  * device must have its 503 long before. The message may still arrive: the sender repeats it, the reader drops repeats.
  */
-export interface ProducerOptions { topics: ReadonlyMap<string, KnownTopic>; sendTimeoutMs: number; maxBytesInFlight: number }
+export type Compression = 'none' | 'zstd'
+export interface ProducerOptions { topics: ReadonlyMap<string, KnownTopic>; compression: Compression; sendTimeoutMs: number; maxBytesInFlight: number }
 
 /** Offset and length fields, timestamps and attributes of a record and its batch: more than Kafka ever spends. */
 const RECORD_OVERHEAD = 64
 const BATCH_OVERHEAD = 1_024
 /** Of all partitions together: what is lost time for everybody when one send hangs. */
 const MAX_SEND_BYTES = 4 * 1024 * 1024
+
+const CODECS = { none: kafkajs.CompressionTypes.None, zstd: kafkajs.CompressionTypes.ZSTD } as const satisfies Record<Compression, number>
 
 interface Pending {
   topic: string
@@ -32,7 +35,7 @@ interface Pending {
   reject(error: unknown): void
 }
 
-export function createKafkaProducer(kafka: Kafka, { topics, sendTimeoutMs, maxBytesInFlight }: ProducerOptions) {
+export function createKafkaProducer(kafka: Kafka, { topics, compression, sendTimeoutMs, maxBytesInFlight }: ProducerOptions) {
   const producer = kafka.producer({
     idempotent: false,
     allowAutoTopicCreation: false,
@@ -113,7 +116,7 @@ export function createKafkaProducer(kafka: Kafka, { topics, sendTimeoutMs, maxBy
         messages: members.map(({ partition, message: { key, value, headers } }) =>
           ({ partition, key, value: Buffer.from(value.buffer, value.byteOffset, value.byteLength), ...(headers ? { headers } : {}) })),
       }))
-      const acknowledged = await producer.sendBatch({ acks: -1, timeout: sendTimeoutMs, topicMessages })
+      const acknowledged = await producer.sendBatch({ acks: -1, timeout: sendTimeoutMs, compression: CODECS[compression], topicMessages })
       const next = new Map(acknowledged.map(({ topicName, partition, baseOffset }) => [`${topicName}/${partition}`, Number(baseOffset)]))
       for (const { topic, partition, resolve } of batch) {
         const place = `${topic}/${partition}`

@@ -1,25 +1,28 @@
 import type { Admin } from 'kafkajs'
-import type { LogStats } from './log.ts'
+import { totalLag, type Confirmed, type LogStats } from './log.ts'
 
 /**
- * Lag from the group's committed offsets. Kafka doesn't tell the age of an entry without reading it, but it does tell
+ * Lag behind the group's committed offsets, or a store's own. Kafka doesn't tell the age of an entry without reading it, but it does tell
  * the first offset at or after a time: so the age is found by search, doubling from one second and then halving until
  * it is known to a tenth. Never below the truth, and one request when the reader is up to date by a second.
  */
 const LONGEST_AGE_MS = 365 * 24 * 3_600_000
 
-export async function kafkaStats(admin: Admin, topic: string, group: string): Promise<LogStats> {
-  const [committed] = await admin.fetchOffsets({ groupId: group, topics: [topic] })
+export async function kafkaStats(admin: Admin, topic: string, confirmed: Confirmed): Promise<LogStats> {
+  const positions = typeof confirmed === 'string' ? await committedBy(admin, topic, confirmed) : confirmed
   const pending = new Map<number, number>()
-  let lag = 0
-  for (const { partition, low, high } of await admin.fetchTopicOffsets(topic)) {
-    const confirmed = Number(committed?.partitions.find((position) => position.partition === partition)?.offset ?? -1)
-    const position = Math.max(confirmed, Number(low))
-    if (position >= Number(high)) continue
-    lag += Number(high) - position
-    pending.set(partition, position)
-  }
-  return { lag, oldestAgeMs: lag === 0 ? 0 : await oldestAge(admin, topic, pending) }
+  const partitions = (await admin.fetchTopicOffsets(topic)).map(({ partition, low, high }) => {
+    const position = Math.max(positions.get(partition) ?? 0, Number(low))
+    const lag = Math.max(0, Number(high) - position)
+    if (lag > 0) pending.set(partition, position)
+    return { partition, lag }
+  }).sort((a, b) => a.partition - b.partition)
+  return { lag: totalLag(partitions), oldestAgeMs: pending.size === 0 ? 0 : await oldestAge(admin, topic, pending), partitions }
+}
+
+async function committedBy(admin: Admin, topic: string, groupId: string): Promise<ReadonlyMap<number, number>> {
+  const [committed] = await admin.fetchOffsets({ groupId, topics: [topic] })
+  return new Map(committed?.partitions.map(({ partition, offset }) => [partition, Number(offset)]))
 }
 
 async function oldestAge(admin: Admin, topic: string, pending: ReadonlyMap<number, number>): Promise<number> {

@@ -4,7 +4,7 @@ import { promisify } from 'node:util'
 import { messageOf } from '../service/errors.ts'
 import type { Logger } from '../service/logger.ts'
 import { startKafkaConsumer } from './kafka-consumer.ts'
-import { createKafkaProducer } from './kafka-producer.ts'
+import { createKafkaProducer, type Compression } from './kafka-producer.ts'
 import { kafkaStats } from './kafka-stats.ts'
 import { prepareTopics } from './kafka-topics.ts'
 import { TOPIC_ACCEPTED, TOPIC_DEAD_LETTERS, type Log, type LogConsumer } from './log.ts'
@@ -28,6 +28,8 @@ export interface KafkaLogOptions {
   retention: { bytes: number; ageMs: number }
   /** An append that isn't acknowledged by then is rejected with `log-timeout`; a send of kafkajs may hang for 17 s after a broker died. */
   sendTimeoutMs?: number
+  /** How batches travel and are kept; readers read both. */
+  compression?: Compression
   /** Appends beyond this many unacknowledged bytes are refused with `log-overloaded`. */
   maxBytesInFlight?: number
   /** A reader that the group hasn't heard of for so long has lost its partitions. */
@@ -47,7 +49,7 @@ export interface KafkaLogOptions {
  */
 export async function connectKafkaLog(options: KafkaLogOptions): Promise<Log> {
   const { brokers, clientId, topics = [TOPIC_ACCEPTED, TOPIC_DEAD_LETTERS], logger, ssl, sasl } = options
-  const { sendTimeoutMs = 5_000, maxBytesInFlight = 64 * 1024 * 1024, sessionTimeoutMs = 30_000 } = options
+  const { compression = 'zstd', sendTimeoutMs = 5_000, maxBytesInFlight = 64 * 1024 * 1024, sessionTimeoutMs = 30_000 } = options
   registerZstd()
   const kafka = new Kafka({
     clientId,
@@ -69,7 +71,7 @@ export async function connectKafkaLog(options: KafkaLogOptions): Promise<Log> {
     try {
       await admin.connect()
       const known = await prepareTopics(admin, { ...options, topics })
-      const made = createKafkaProducer(kafka, { topics: known, sendTimeoutMs, maxBytesInFlight })
+      const made = createKafkaProducer(kafka, { topics: known, compression, sendTimeoutMs, maxBytesInFlight })
       await made.connect()
       return made
     } catch (error) {
@@ -97,9 +99,9 @@ export async function connectKafkaLog(options: KafkaLogOptions): Promise<Log> {
       consumers.add(consumer)
       return { async stop() { consumers.delete(consumer); await consumer.stop() } }
     },
-    async stats(topic, group) {
+    async stats(topic, confirmed) {
       open()
-      return unreachable('log: Kafka does not tell its offsets', () => kafkaStats(admin, topic, group))
+      return unreachable('log: Kafka does not tell its offsets', () => kafkaStats(admin, topic, confirmed))
     },
     async check() {
       open()
@@ -131,12 +133,15 @@ async function withDeadline<T>(ms: number, work: Promise<T>): Promise<T> {
   }
 }
 
-/** kafkajs reads zstd batches that others wrote only with a codec; we send dumps as they are: most are compressed already. */
+/**
+ * kafkajs knows zstd by name only, and the codecs on npm don't install: node has it. Level 1, in the thread pool: what
+ * a device has compressed already gets no smaller, and what it hasn't (memory is mostly zeros and pointers) gets most of it.
+ */
 function registerZstd(): void {
   const compress = promisify(zstdCompress)
   const decompress = promisify(zstdDecompress)
   CompressionCodecs[CompressionTypes.ZSTD] = () => ({
-    compress: (encoder: { buffer: Buffer }) => compress(encoder.buffer, { params: { [constants.ZSTD_c_compressionLevel]: 3 } }),
+    compress: (encoder: { buffer: Buffer }) => compress(encoder.buffer, { params: { [constants.ZSTD_c_compressionLevel]: 1 } }),
     decompress: (buffer: Buffer) => decompress(buffer),
   })
 }

@@ -31,7 +31,7 @@ export interface LogEntry {
 export interface LogBatch {
   topic: string
   partition: number
-  /** At least one, ascending offsets. */
+  /** Ascending offsets; at least one, unless there is a gap and nothing behind it yet. */
   entries: readonly LogEntry[]
   /** Offsets [from, to) that retention removed before this reader saw them: reported, never silent. */
   gap?: { from: number; to: number }
@@ -58,9 +58,19 @@ export interface LogConsumer {
 export interface LogStats {
   /** Entries not yet confirmed by the group. */
   lag: number
-  /** Age of the oldest entry not yet confirmed, ms; 0 when there is none. */
+  /** Age of the oldest entry not yet confirmed, ms; 0 when there is none. Never below the truth. */
   oldestAgeMs: number
+  /** The same lag, by partition. */
+  partitions: { partition: number; lag: number }[]
 }
+
+/** Who has confirmed what: a group, or what a reader's own store says by partition (0 where it says nothing). */
+export type Confirmed = string | ReadonlyMap<number, number>
+
+export const totalLag = (partitions: LogStats['partitions']): number => partitions.reduce((sum, { lag }) => sum + lag, 0)
+
+/** Behind the last entry of a batch, or behind a gap that nothing has followed yet. */
+export const endOf = ({ entries, gap }: Pick<LogBatch, 'entries' | 'gap'>): number => (entries.at(-1)?.offset ?? (gap?.to ?? 0) - 1) + 1
 
 export interface Log {
   append(topic: string, message: LogMessage): Promise<LogPosition>
@@ -69,7 +79,7 @@ export interface Log {
    * position moves past the batch; when it rejects, the same batch comes again after a back-off.
    */
   consume(options: ConsumeOptions, handle: (batch: LogBatch) => Promise<void>): Promise<LogConsumer>
-  stats(topic: string, group: string): Promise<LogStats>
+  stats(topic: string, confirmed: Confirmed): Promise<LogStats>
   /** Rejects with BrokenWorld when the log can't accept an append now (for /readyz). */
   check(): Promise<void>
   close(): Promise<void>

@@ -1,7 +1,10 @@
 import kafkajs from 'kafkajs'
+import { readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { connectKafkaLog, type KafkaLogOptions } from '../../infra/log/kafka.ts'
 import { BrokenWorld } from '../../infra/service/errors.ts'
+import type { Logger } from '../../infra/service/logger.ts'
 import { needs } from '../system/java.ts'
 import { startKafka, type KafkaServer } from '../system/kafka.ts'
 import { consumed, logSuite, read, until } from './log.suite.ts'
@@ -52,6 +55,55 @@ describe.skipIf(skip)(`Kafka log, when Kafka is in trouble${note}`, () => {
       topic: 'unclean', numPartitions: 1, replicationFactor: 1, configEntries: [{ name: 'unclean.leader.election.enable', value: 'true' }],
     }] }))
     await expect(connect(server, 'unclean')).rejects.toThrow(/unclean\.leader\.election\.enable is true/)
+  })
+
+  test('topics are made as asked for; one that would refuse crashes is refused, and what differs otherwise is told', async () => {
+    const warned: Record<string, unknown>[] = []
+    const logger = { warn: (fields: Record<string, unknown>, what: string) => void warned.push({ ...fields, what }), error() {}, info() {}, debug() {} } as unknown as Logger
+    const made = await connect(server, 'made', { partitions: 5, retention: { bytes: 123_456_789, ageMs: 987_654 }, logger })
+    await made.close()
+    expect(warned).toEqual([{ topics: ['made'], what: expect.stringContaining('a single Kafka broker is allowed') }])
+    await withAdmin(server, async (admin) => {
+      const { topics } = await admin.fetchTopicMetadata({ topics: ['made'] })
+      expect(topics[0]!.partitions).toHaveLength(5)
+      const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: 'made' }] })
+      const config = Object.fromEntries(resources[0]!.configEntries.map(({ configName, configValue }) => [configName, configValue]))
+      expect(config).toMatchObject({
+        'retention.bytes': '123456789', 'retention.ms': '987654', 'compression.type': 'producer', 'cleanup.policy': 'delete',
+        'unclean.leader.election.enable': 'false', 'message.timestamp.type': 'LogAppendTime',
+      })
+      await admin.createTopics({ topics: [{ topic: 'small', numPartitions: 3, replicationFactor: 1, configEntries: [{ name: 'max.message.bytes', value: '100000' }] }] })
+    })
+    await expect(connect(server, 'small')).rejects.toThrow(/max\.message\.bytes is 100000/)
+
+    warned.length = 0
+    const kept = await connect(server, 'made', { partitions: 6, retention: { bytes: 2e9, ageMs: 987_654 }, logger })
+    await kept.close()
+    expect(warned.slice(1)).toEqual([
+      { topic: 'made', partitions: 5, wanted: 6, what: expect.any(String) },
+      { topic: 'made', setting: 'retention.bytes', kept: 123_456_789, wanted: 2e9, what: expect.any(String) },
+    ])
+  })
+
+  test('what is kept is packed with zstd, and read as it was', async () => {
+    const sizeOf = (topic: string) => withAdmin(server, async (admin) => {
+      const dirs = readdirSync(join(server.directory, 'data')).filter((name) => name.startsWith(`${topic}-`))
+      await admin.fetchTopicOffsets(topic)
+      return dirs.flatMap((dir) => readdirSync(join(server.directory, 'data', dir)).filter((name) => name.endsWith('.log')).map((name) => statSync(join(server.directory, 'data', dir, name)).size)).reduce((a, b) => a + b)
+    })
+    const value = Buffer.from('a stack is mostly the same words '.repeat(600))
+    const sizes: Record<string, number> = {}
+    for (const compression of ['none', 'zstd'] as const) {
+      const topic = `kept-${compression}`
+      const log = await connect(server, topic, { partitions: 1, compression })
+      await Promise.all(Array.from({ length: 40 }, () => log.append(topic, { key: 'd', value })))
+      const entries = await read(log, topic, 40)
+      expect(entries.every((entry) => Buffer.compare(entry.value, value) === 0)).toBe(true)
+      await log.close()
+      sizes[compression] = await sizeOf(topic)
+    }
+    expect(sizes.none).toBeGreaterThan(40 * value.length)
+    expect(sizes.zstd).toBeLessThan(value.length * 4)
   })
 
   test('a message larger than the topic takes is refused without being sent', async () => {

@@ -166,12 +166,21 @@ export function logSuite(name: string, skip: boolean, create: () => LogUnderTest
     test('lag and the age of the oldest entry rise with what is not confirmed, and fall to zero', async () => {
       const topic = newTopic()
       const log = await under.open([topic])
-      expect(await log.stats(topic, 'worker')).toEqual({ lag: 0, oldestAgeMs: 0 })
-      for (let i = 0; i < 4; i++) await log.append(topic, { key: `d${i}`, value: Buffer.from('x') })
+      expect(await log.stats(topic, 'worker')).toMatchObject({ lag: 0, oldestAgeMs: 0 })
+      const ends = new Map<number, number>()
+      for (let i = 0; i < 4; i++) {
+        const { partition, offset } = await log.append(topic, { key: `d${i}`, value: Buffer.from('x') })
+        ends.set(partition, offset + 1)
+      }
       await until(async () => (await log.stats(topic, 'worker')).oldestAgeMs > 0)
-      expect((await log.stats(topic, 'worker')).lag).toBe(4)
+      const behind = await log.stats(topic, 'worker')
+      expect(behind.lag).toBe(4)
+      expect(behind.partitions.reduce((sum, { lag }) => sum + lag, 0)).toBe(4)
+      // A reader's own store is asked the same, whatever the group has confirmed.
+      expect(await log.stats(topic, ends)).toMatchObject({ lag: 0, oldestAgeMs: 0 })
       await read(log, topic, 4)
-      expect(await log.stats(topic, 'worker')).toEqual({ lag: 0, oldestAgeMs: 0 })
+      expect(await log.stats(topic, 'worker')).toMatchObject({ lag: 0, oldestAgeMs: 0 })
+      expect(await log.stats(topic, new Map())).toMatchObject({ lag: 4, oldestAgeMs: expect.any(Number) })
       await log.close()
     })
 
@@ -186,6 +195,28 @@ export function logSuite(name: string, skip: boolean, create: () => LogUnderTest
       await consumed(log, { topic, startAt: only(removed[1]!.partition, removed[1]!.offset) }, (batch) => batches.push(batch) > 0)
       expect(batches[0]!.gap).toEqual({ from: removed[1]!.offset, to: kept.offset })
       expect(batches[0]!.entries.map(({ value }) => value[0])).toEqual([3])
+      await log.close()
+    })
+
+    test('a gap is told even when nothing follows it, and what comes later is read from behind it', async () => {
+      const topic = newTopic()
+      let log = await under.open([topic])
+      const removed = [await append(log, topic, 0), await append(log, topic, 1)]
+      const { partition } = removed[0]!
+      log = await under.expire(log, topic)
+      const batches: LogBatch[] = []
+      const reader = await log.consume({ ...DEFAULTS, topic, startAt: async () => 0 }, async (batch) => {
+        batches.push(batch)
+        if (batches.length === 1) throw new Error('the database is away')
+      })
+      await until(() => batches.length === 2)
+      for (const { gap, entries } of batches) expect({ gap, entries }).toEqual({ gap: { from: 0, to: removed[1]!.offset + 1 }, entries: [] })
+      await append(log, topic, 2)
+      await until(() => batches.length === 3)
+      expect(batches[2]!.gap).toBeUndefined()
+      expect(batches[2]!.entries.map(({ value }) => value[0])).toEqual([2])
+      expect(batches[2]!.partition).toBe(partition)
+      await reader.stop()
       await log.close()
     })
 

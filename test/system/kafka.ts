@@ -8,6 +8,8 @@ import { startServer, type Server } from './server.ts'
 /** A real broker (KRaft, one process) on free ports of the loopback, its data in a folder of its own. */
 export interface KafkaServer {
   brokers: string[]
+  /** Where its data lies, below `data`. */
+  directory: string
   /** Ends it and removes its data. */
   stop(): Promise<void>
   /** kill -9; the data stays. */
@@ -32,6 +34,7 @@ export async function startKafka(): Promise<KafkaServer> {
   let server: Server = await start()
   return {
     brokers: [`127.0.0.1:${port}`],
+    directory,
     // Killed, not asked: an orderly end takes seconds, and its data goes anyway.
     async stop() {
       await server.kill()
