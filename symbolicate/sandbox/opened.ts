@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { LRUCache } from 'lru-cache'
-import { openPrepared } from '../symbols/breakpad-sym.ts'
+import { openPrepared } from '../symbols/prepared.ts'
 import type { SymbolLookup } from '../symbols/source.ts'
 
 /** Prepared symbols that this child has open; a path names its content, so an opened one never goes stale. */

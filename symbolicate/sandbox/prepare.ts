@@ -1,4 +1,4 @@
-import { openTables, SECTIONS } from '../symbols/breakpad-sym-tables.ts'
+import { openTables, SECTIONS } from '../symbols/tables.ts'
 import { parseBreakpadSym } from '../symbols/breakpad-sym.ts'
 import { messageOf } from '../../infra/service/errors.ts'
 import type { Answer } from './wire.ts'

@@ -19,16 +19,12 @@
  * once to fill tables of exactly that size, so a 100 MB file needs little more memory than itself. A line that doesn't
  * parse is skipped and counted; only a file without MODULE is refused.
  */
-import type { ModuleSymbols } from './source.ts'
-import { createLookup, identityOf, type SymbolIdentity } from './breakpad-sym-lookup.ts'
-import { dropOverlaps, NONE, openTables, SECTIONS, sortRows, type Tables, writeTables } from './breakpad-sym-tables.ts'
+import { preparedOf, type PreparedSymbols } from './prepared.ts'
+import { dropOverlaps, NONE, SECTIONS, sortRows, type Tables } from './tables.ts'
 
-export interface PreparedSymbols extends ModuleSymbols {
-  identity: SymbolIdentity
+export interface BreakpadSymbols extends PreparedSymbols {
   /** Lines that did not parse. */
   skipped: number
-  /** The whole file in its prepared form; `openPrepared` reads it back. */
-  serialize(): Uint8Array
 }
 
 export type SymFailure = { slug: 'symbols-empty' | 'symbols-corrupt' | 'symbols-too-large'; reason: string }
@@ -40,7 +36,7 @@ const LONGEST_NAME = 16 * 1024
 const NEWLINE = 10
 const SPACE = 32
 
-export function parseBreakpadSym(bytes: Uint8Array, budget: SymBudget = SYM_BUDGET): PreparedSymbols | SymFailure {
+export function parseBreakpadSym(bytes: Uint8Array, budget: SymBudget = SYM_BUDGET): BreakpadSymbols | SymFailure {
   if (bytes.length === 0) return { slug: 'symbols-empty', reason: 'symbol file: no bytes' }
   if (bytes.length > budget.bytes) return { slug: 'symbols-too-large', reason: `symbol file: ${bytes.length} bytes, at most ${budget.bytes} are read` }
   const counts = countRecords(bytes)
@@ -48,17 +44,7 @@ export function parseBreakpadSym(bytes: Uint8Array, budget: SymBudget = SYM_BUDG
   if (records > budget.records) return { slug: 'symbols-too-large', reason: `symbol file: ${records} records, at most ${budget.records} are read` }
   const filled = fillTables(bytes, counts)
   if (filled === null) return { slug: 'symbols-corrupt', reason: 'symbol file: the first line is no MODULE record' }
-  return prepared(filled.tables, filled.skipped)
-}
-
-/** null when the bytes are not a prepared file of this version, or were changed. */
-export function openPrepared(bytes: Uint8Array): PreparedSymbols | null {
-  const tables = openTables(bytes)
-  return tables && prepared(tables, 0)
-}
-
-function prepared(tables: Tables, skipped: number): PreparedSymbols {
-  return { ...createLookup(tables), identity: identityOf(tables), skipped, serialize: () => writeTables(tables) }
+  return { ...preparedOf(filled.tables), skipped: filled.skipped }
 }
 
 type Kind = 'MODULE' | 'FILE' | 'INLINE_ORIGIN' | 'FUNC' | 'INLINE' | 'LINE' | 'PUBLIC' | 'INIT' | 'DELTA' | 'WIN' | 'OTHER'

@@ -11,7 +11,8 @@ import { expect, test } from 'vitest'
 import { ANALYSIS_STATUSES } from '../../symbolicate/contract.ts'
 import { parseMinidump } from '../../symbolicate/formats/minidump.ts'
 import { analyseNative, NATIVE_BUDGET, type NativeBudget } from '../../symbolicate/native.ts'
-import { openPrepared, parseBreakpadSym } from '../../symbolicate/symbols/breakpad-sym.ts'
+import { parseBreakpadSym } from '../../symbolicate/symbols/breakpad-sym.ts'
+import { openPrepared } from '../../symbolicate/symbols/prepared.ts'
 import type { SymbolSource } from '../../symbolicate/symbols/source.ts'
 
 const CORPUS = join(import.meta.dirname, '../corpus')

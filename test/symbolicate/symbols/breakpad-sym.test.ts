@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { openPrepared, parseBreakpadSym, type PreparedSymbols } from '../../../symbolicate/symbols/breakpad-sym.ts'
+import { parseBreakpadSym, type BreakpadSymbols } from '../../../symbolicate/symbols/breakpad-sym.ts'
+import { openPrepared } from '../../../symbolicate/symbols/prepared.ts'
 
 const HEAD = 'MODULE Linux x86_64 0102030405060708090A0B0C0D0E0F100 sensord\n'
 
@@ -138,7 +139,7 @@ test('what is no symbol file is refused with its reason', () => {
   expect(parseBreakpadSym(Buffer.from(INLINED), { bytes: 10_000, records: 5 })).toMatchObject({ slug: 'symbols-too-large' })
 })
 
-function parsed(text: string | Buffer): PreparedSymbols {
+function parsed(text: string | Buffer): BreakpadSymbols {
   const result = parseBreakpadSym(Buffer.from(text))
   if ('slug' in result) throw new Error(result.reason)
   return result

@@ -1,5 +1,5 @@
 /**
- * Look-ups in a prepared Breakpad symbol file: binary search on numbers, strings only for the answer.
+ * Look-ups in prepared symbols: binary search on numbers, strings only for the answer.
  *
  * PUBLIC records have no length, so a name may be shown for code far behind it: in Debian's libc, whose .sym has only
  * exported names, abort()'s frames read `pthread_key_delete + 0x14c` where the code is __pthread_kill_implementation.
@@ -11,7 +11,7 @@
  * __fsetlocking, timer_settime, __default_morecore and __xmknodat (really clone3) become approximate.
  */
 import type { CfiRules, ModuleSymbols, SymbolHit, WindowsFrame } from './source.ts'
-import { lastRow, NONE, SECTIONS, type Tables } from './breakpad-sym-tables.ts'
+import { lastRow, NONE, SECTIONS, type Tables } from './tables.ts'
 
 /** Deeper nesting than compilers make is a bomb. */
 const DEEPEST_INLINE = 128

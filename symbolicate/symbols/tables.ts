@@ -1,6 +1,6 @@
 /**
- * The prepared form of a Breakpad symbol file: one buffer of sorted tables that is written once and then read by many
- * workers without parsing the text again. It holds no pointers, only u32 columns and string numbers, so opening it is
+ * The prepared form of a module's symbols: one buffer of sorted tables that is written once and then read by many
+ * workers without parsing the symbol file again. It holds no pointers, only u32 columns and string numbers, so opening it is
  * checking a header and laying views over the bytes.
  *
  *   header: magic u32, version u32, bytes u32, CRC-32 of all behind the header u32, then one u32 per section: its length in words
