@@ -56,10 +56,11 @@ export function createAccept({ append, replay, known, metrics }: { append: Appen
   }
 
   async function signed({ verified, source, receivedAt, held, annotations, claimedOf }: SignedReport): Promise<Accepted | Refusal> {
-    const { fleet, deviceKeyId, claims, manifest } = verified
+    const { fleet, deviceKeyId, epoch, claims, manifest } = verified
     const { bootcount, seq } = claims
-    const id = crashId({ fleet, deviceKeyId, bootcount, seq, digest: held.digest })
-    const claim = await replay.claim({ fleet, deviceKeyId, bootcount, seq, digest: held.digest })
+    const report = { fleet, deviceKeyId, epoch, bootcount, seq, digest: held.digest }
+    const id = crashId(report)
+    const claim = await replay.claim(report)
     if (claim.kind === 'duplicate') {
       await held.discard()
       return { status: 'duplicate', id, authLevel: 'payload-signed' }
@@ -67,8 +68,8 @@ export function createAccept({ append, replay, known, metrics }: { append: Appen
     const eventTime = eventTimeOf(claims.iat, claim.previousEvent, receivedAt)
     const crash: AcceptedCrash = {
       v: 1, id, fleet, receivedAt, eventTime, authLevel: 'payload-signed',
-      standing: claim.kind === 'fresh' ? (claimedOf === undefined ? 'counted' : 'claimed') : claim.kind === 'stale' ? 'stale-counter' : 'counter-reuse',
-      deviceId: verified.deviceId, deviceKeyId, issuer: verified.issuer, anchor: verified.anchor, keyProtection: verified.keyProtection,
+      standing: standingOf(claim.kind, verified.pending, claimedOf !== undefined),
+      deviceId: verified.deviceId, deviceKeyId, ...(epoch === 0 ? {} : { epoch }), issuer: verified.issuer, anchor: verified.anchor, keyProtection: verified.keyProtection,
       flags: receivedAt - eventTime > LATE_MS ? [...verified.flags, 'late'] : verified.flags,
       source, contentType: manifest.contentType, digest: held.digest, size: held.size, claims, annotations,
       manifest: manifest.item, dump: held.dump, ...(claimedOf === undefined ? {} : { claimedOf }),
@@ -99,6 +100,12 @@ export function createAccept({ append, replay, known, metrics }: { append: Appen
   }
 
   return { signed, unsigned }
+}
+
+function standingOf(freshness: 'fresh' | 'stale' | 'reuse', pending: boolean, claimed: boolean): AcceptedCrash['standing'] {
+  if (freshness === 'stale') return 'stale-counter'
+  if (freshness === 'reuse') return 'counter-reuse'
+  return pending ? 'pending' : claimed ? 'claimed' : 'counted'
 }
 
 /**

@@ -14,8 +14,8 @@ const count = z.int().nonnegative()
 
 /** How the sender proved who it is. Only the first two feed baselines and probing detection. */
 export const AUTH_LEVELS = ['payload-signed', 'transport-authenticated', 'project-key'] as const
-/** `counted` crashes feed buckets; the others are kept and shown, and stay out of every baseline. */
-export const STANDINGS = ['counted', 'claimed', 'stale-counter', 'counter-reuse'] as const
+/** `counted` and `claimed` crashes feed buckets; the others are kept and shown, and stay out of every baseline. */
+export const STANDINGS = ['counted', 'claimed', 'pending', 'stale-counter', 'counter-reuse'] as const
 export const KEY_PROTECTIONS = ['hardware', 'software', 'unknown'] as const
 export const LAYERS = ['boot', 'secure', 'kernel', 'system', 'app'] as const
 
@@ -69,8 +69,10 @@ const acceptedCrashSchema = z.object({
   standing: z.enum(STANDINGS),
   /** What people and detectors count: from the chain by the fleet's policy; for unsigned reports `source:` and a hash. */
   deviceId: z.string(),
-  /** SHA-256 of the leaf's SubjectPublicKeyInfo, hex: the replay domain. Absent without a manifest. */
+  /** SHA-256 of the leaf's SubjectPublicKeyInfo, hex: the replay domain. Absent where no certificate was shown. */
   deviceKeyId: z.string().optional(),
+  /** Which life of the device's counters these are: the number of the event that began it (`overrun device rebase`); absent: the first. */
+  epoch: count.optional(),
   /** Subject of the leaf's issuer, RFC 4514. */
   issuer: z.string().optional(),
   /** SHA-256 of the anchor certificate, hex. */
@@ -105,8 +107,8 @@ const heartbeatSchema = z.object({
   fleet: z.string(),
   receivedAt: count,
   authLevel: z.enum(AUTH_LEVELS),
-  /** Only `counted` ones say that a device is alive: an older counter may be a replay. */
-  standing: z.enum(['counted', 'stale-counter']),
+  /** Only `counted` ones say that a device is alive: an older counter may be a replay, and a pending device may be anybody's. */
+  standing: z.enum(['counted', 'pending', 'stale-counter']),
   deviceId: z.string(),
   deviceKeyId: z.string(),
   claims: claimsSchema,

@@ -29,16 +29,16 @@ export function createHeartbeat({ statement, replay, append, clock, metrics }: {
   return async function heartbeat(arrival) {
     const verified = await statement(arrival, 'heartbeat')
     if (isRefusal(verified)) return verified
-    const { fleet, deviceId, deviceKeyId, claims, manifest } = verified
+    const { fleet, deviceId, deviceKeyId, epoch, claims, manifest } = verified
     const digest = Buffer.from(manifest.digest).toString('hex')
     if (claims.size !== 0) return refuse('size-mismatch', `heartbeat: claim -65538 (size) is ${claims.size}, 0 expected`)
     if (digest !== NOTHING) return refuse('digest-mismatch', 'heartbeat: the payload is not the SHA-256 of no bytes')
 
-    const claim = await replay.claim({ fleet, deviceKeyId, bootcount: claims.bootcount, seq: claims.seq, digest })
+    const claim = await replay.claim({ fleet, deviceKeyId, epoch, bootcount: claims.bootcount, seq: claims.seq, digest })
     if (claim.kind === 'duplicate') return { status: 'duplicate' }
     if (claim.kind === 'reuse') return refuse('counter-reuse', `boot ${claims.bootcount}, report ${claims.seq} was used for a crash`)
     const receivedAt = clock.now()
-    const standing = claim.kind === 'stale' ? 'stale-counter' : 'counted'
+    const standing = claim.kind === 'stale' ? 'stale-counter' : verified.pending ? 'pending' : 'counted'
     try {
       await append(verified, encodeHeartbeat({
         v: 1, type: 'heartbeat', fleet, receivedAt, authLevel: 'payload-signed', standing, deviceId, deviceKeyId, claims,

@@ -45,7 +45,7 @@ export const MANIFEST_LIMITS: ScanLimits = { bytes: 8192, depth: 8, entries: 32,
 const CHAIN_BYTES = 4096
 
 export const CRASH_PROFILE = 'tag:overrun.example,2026:crash-report/1'
-const HEARTBEAT_PROFILE = 'tag:overrun.example,2026:heartbeat/1'
+export const HEARTBEAT_PROFILE = 'tag:overrun.example,2026:heartbeat/1'
 
 const PROFILES: Record<Profile, string> = { 'crash-report': CRASH_PROFILE, heartbeat: HEARTBEAT_PROFILE }
 

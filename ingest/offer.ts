@@ -31,11 +31,11 @@ export function createOffer({ statement, accept, known, replay, registry, clock 
   return async function offer(arrival) {
     const verified = await statement(arrival, 'crash-report')
     if (isRefusal(verified)) return verified
-    const { fleet, deviceKeyId, claims, manifest } = verified
+    const { fleet, deviceKeyId, epoch, claims, manifest } = verified
     if (claims.fingerprint === undefined) return refuse('claim-missing', 'manifest: an offer needs claim -65546 (fingerprint)')
 
     const digest = Buffer.from(manifest.digest).toString('hex')
-    const report = { fleet, deviceKeyId, bootcount: claims.bootcount, seq: claims.seq, digest }
+    const report = { fleet, deviceKeyId, epoch, bootcount: claims.bootcount, seq: claims.seq, digest }
     const id = crashId(report)
     if (replay.look(report).kind === 'duplicate') return { status: 'duplicate', id, authLevel: 'payload-signed' }
     const receivedAt = clock.now()

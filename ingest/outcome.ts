@@ -82,7 +82,6 @@ export const OUTCOMES = {
   'device-revoked': { status: 403, title: 'The device is revoked' },
   'device-disabled': { status: 403, title: 'The device is disabled' },
   'issuer-disabled': { status: 403, title: 'The issuer of the certificate is disabled' },
-  'device-pending': { status: 403, title: 'The device waits to be admitted to its fleet' },
   'certificate-revoked': { status: 403, title: 'A certificate is on the revocation list of its issuer' },
   'certificate-is-ca': { status: 403, title: 'The certificate is that of a CA, and signs no crash reports' },
   'certificate-usage': { status: 403, title: 'The certificate lacks the key use that signing crash reports needs' },

@@ -104,7 +104,7 @@ export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<
       return proven
     }
     const { verified } = proven
-    const { fleet, deviceKeyId, claims, manifest } = verified
+    const { fleet, deviceKeyId, epoch, claims, manifest } = verified
 
     const later = charge(verified)
     if (later) return later
@@ -113,7 +113,7 @@ export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<
     const rest = await readDumpHead(proven, claims.size, limits)
     if (isRefusal(rest)) return rest
     const whole = rest.length === claims.size && claims.size <= limits.inlineBytes
-    const report = { fleet, deviceKeyId, bootcount: claims.bootcount, seq: claims.seq, digest }
+    const report = { fleet, deviceKeyId, epoch, bootcount: claims.bootcount, seq: claims.seq, digest }
     // Only where more is to come does it save anything to know by now that the report is durable already. The rest is read
     // all the same: many clients look for an answer only when they have sent everything, and this one must hear it.
     if (!whole && replay.look(report).kind === 'duplicate') {

@@ -9,7 +9,9 @@ import { fleetName, fleetSettingsSchema, snapshotSchema, type FleetRecord, type 
  *   subject            kind                                           body
  *   fleet              fleet.settings                                 settings of the fleet (registry.ts)
  *   anchor:<sha256>    fleet.anchor-added | fleet.anchor-removed      { pem, key_protection, scope? }
- *   device:<id>        device.status                                  { status, reason }
+ *   admitted:<number>  fleet.devices-admitted                         { devices }: those that there were when first_sight became `pending`
+ *   device:<id>        device.status                                  { status, reason }; outranks what admitted it
+ *   rebase:<id>        device.rebased                                 { reason }; the number of the event is the new epoch of its counters
  *   issuer:<name>      issuer.status                                  { status, reason }; the name as in Verified, RFC 4514
  *   crl:<sha256>       fleet.crl-imported                             { pem, ... }; by the CA's public key, a newer one replaces
  *
@@ -24,21 +26,22 @@ SETTINGS max_execution_time = 5`
 
 
 const NEWEST_EVENTS = `
-SELECT fleet, subject, argMax(kind, number) AS newest_kind, argMax(body, number) AS newest_body
+SELECT fleet, subject, argMax(kind, number) AS newest_kind, argMax(body, number) AS newest_body, toUInt32(max(number)) AS newest_number
 FROM events
 WHERE kind IN {kinds: Array(String)}
 GROUP BY fleet, subject
 ORDER BY fleet, subject
 SETTINGS max_execution_time = 5`
 
-const KINDS = ['fleet.settings', 'fleet.anchor-added', 'fleet.anchor-removed', 'fleet.crl-imported', 'device.status', 'issuer.status']
+const KINDS = ['fleet.settings', 'fleet.anchor-added', 'fleet.anchor-removed', 'fleet.crl-imported', 'fleet.devices-admitted', 'device.status', 'device.rebased', 'issuer.status']
 
-const rowSchema = z.object({ fleet: fleetName, subject: z.string(), newest_kind: z.string(), newest_body: z.string() })
+const rowSchema = z.object({ fleet: fleetName, subject: z.string(), newest_kind: z.string(), newest_body: z.string(), newest_number: z.int().positive() })
 type Row = z.infer<typeof rowSchema>
 
 const anchorSchema = snapshotSchema.shape.fleets.valueType.shape.anchors.valueType
 const deviceSchema = snapshotSchema.shape.fleets.valueType.shape.devices.valueType
 const issuerSchema = snapshotSchema.shape.fleets.valueType.shape.issuers.unwrap().valueType
+const admittedSchema = z.object({ devices: z.array(z.string()) })
 const crlSchema = snapshotSchema.shape.fleets.valueType.shape.crls.unwrap().valueType
 
 export function loadRegistryFromClickHouse(clickhouse: ClickHouse, logger?: Logger): () => Promise<RegistrySnapshot> {
@@ -65,15 +68,20 @@ export function snapshotOf(rows: readonly unknown[], logger?: Logger): { v: 1; f
   return { v: 1, fleets }
 }
 
-const emptyFleet = (): FleetRecord => ({ settings: fleetSettingsSchema.parse({}), anchors: {}, devices: {}, issuers: {}, crls: {} })
+const emptyFleet = (): FleetRecord => ({ settings: fleetSettingsSchema.parse({}), anchors: {}, devices: {}, rebased: {}, issuers: {}, crls: {} })
 
-function applyEvent(fleet: FleetRecord, { subject, newest_kind: kind, newest_body: json }: Row): boolean {
+function applyEvent(fleet: FleetRecord, { subject, newest_kind: kind, newest_body: json, newest_number: number }: Row): boolean {
   const body = parseJson(json)
-  const [, type, name = ''] = /^(fleet|anchor|device|issuer|crl)(?::(.+))?$/s.exec(subject) ?? []
+  const [, type, name = ''] = /^(fleet|anchor|admitted|device|rebase|issuer|crl)(?::(.+))?$/s.exec(subject) ?? []
   switch (`${type} ${kind}`) {
     case 'fleet fleet.settings': return keep(fleetSettingsSchema.safeParse(body), (settings) => { fleet.settings = settings })
     case 'anchor fleet.anchor-added': return keep(anchorSchema.safeParse(body), (anchor) => { fleet.anchors[name] = anchor })
     case 'anchor fleet.anchor-removed': return true
+    // Rows come by subject, so what is said of one device comes after this.
+    case 'admitted fleet.devices-admitted': return keep(admittedSchema.safeParse(body), ({ devices }) => {
+      for (const device of devices) fleet.devices[device] = { status: 'active', reason: '' }
+    })
+    case 'rebase device.rebased': fleet.rebased[name] = number; return true
     case 'device device.status': return keep(deviceSchema.safeParse(body), (device) => { fleet.devices[name] = device })
     case 'issuer issuer.status': return keep(issuerSchema.safeParse(body), (issuer) => { fleet.issuers[name] = issuer })
     case 'crl fleet.crl-imported': return keep(crlSchema.safeParse(body), (crl) => { fleet.crls[name] = crl })

@@ -28,12 +28,18 @@ const DAY = 24 * 60 * 60 * 1000
 /** A fleet's name is in keys and paths of ours, so it is short and plain. */
 export const fleetName = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/)
 
+const gatewayName = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/)
+
 export const fleetSettingsSchema = z.object({
+  /** What a device is that nobody has decided about: `pending` ones are heard, and count only when somebody admits them. */
+  first_sight: z.enum(['active', 'pending']).default('active'),
   /** Compartments that face the network, for the strata of detection. */
   net_facing: z.array(z.string()).default([]),
   /** Whether unsigned multipart uploads are taken, and under which keys. A key is in every shipped client: it is no secret. */
   project_key_uploads: z.boolean().default(false),
   project_keys: z.array(z.string().min(8).max(128)).default([]),
+  /** Gateways that vouch for the devices behind them (transport.ts): name to the SHA-256 of the token, hex. */
+  gateways: z.record(gatewayName, z.string().regex(/^[0-9a-f]{64}$/)).default({}),
   /** How long after its end a leaf certificate is still accepted, and flagged; 0 refuses. */
   expired_leaf_days: z.number().min(0).max(3650).default(DEFAULT_CHAIN_POLICY.expiredLeafMs / DAY),
   /** Extended key usages (OIDs) that a leaf must have one of, or 'any'. */
@@ -56,6 +62,8 @@ export const snapshotSchema = z.object({
     /** By the SHA-256 of the certificate, hex. */
     anchors: z.record(z.string(), anchorSchema),
     devices: z.record(z.string(), z.object({ status: z.enum(DEVICE_STATES), reason: z.string().default('') })),
+    /** By device: the number of the event that began the present life of its counters. */
+    rebased: z.record(z.string(), z.int().positive()).default({}),
     /** By the issuer's name as in Verified: subject of the CA that signed the leaf, RFC 4514. */
     issuers: z.record(z.string(), z.object({ status: z.enum(ISSUER_STATES), reason: z.string().default('') })).default({}),
     /** Revocation lists, by the SHA-256 of the CA's public key, hex. */
@@ -70,6 +78,9 @@ export type FleetRecord = Snapshot['fleets'][string]
 export interface Registry extends AnchorSource {
   crls(): CrlSet
   issuerStatus(fleet: string, issuer: string): IssuerStatus
+  epochOf(fleet: string, deviceId: string): number
+  /** The gateway whose token has this SHA-256 (hex), or null. */
+  gatewayOf(tokenSha256: string): { fleet: string; name: string } | null
   /** Whether there has ever been a snapshot. */
   known(): boolean
   /** When the source was last read (`clock`), or null while only the copy on disk was. */
@@ -166,7 +177,9 @@ export function createRegistry({ snapshotFile, load, clock, logger, intervalMs }
     crls: () => view.crls,
     issuerStatus: (fleet, issuer) => view.issuers.get(fleet)?.get(issuer) ?? 'active',
     policy: (fleet) => view.policies.get(fleet) ?? DEFAULT_CHAIN_POLICY,
-    deviceStatus: (fleet, deviceId) => view.devices.get(fleet)?.get(deviceId) ?? 'unknown',
+    deviceStatus: (fleet, deviceId) => view.devices.get(fleet)?.get(deviceId) ?? (view.admitting.has(fleet) ? 'pending' : 'unknown'),
+    epochOf: (fleet, deviceId) => view.rebased.get(fleet)?.get(deviceId) ?? 0,
+    gatewayOf: (tokenSha256) => view.gateways.get(tokenSha256) ?? null,
     fleetOfProjectKey: (key) => view.projectKeys.get(key) ?? null,
     known: () => known,
     readAt: () => readAt,
@@ -191,6 +204,10 @@ interface View {
   issuers: ReadonlyMap<string, ReadonlyMap<string, IssuerStatus>>
   crls: CrlSet
   projectKeys: ReadonlyMap<string, string>
+  /** Fleets whose devices count only once they are admitted. */
+  admitting: ReadonlySet<string>
+  rebased: ReadonlyMap<string, ReadonlyMap<string, number>>
+  gateways: ReadonlyMap<string, { fleet: string; name: string }>
 }
 
 function policyOf(settings: FleetSettings): ChainPolicy {
@@ -208,6 +225,9 @@ function viewOf(snapshot: Snapshot, logger: Logger): View {
     crls: crlSetOf(fleets.flatMap(([fleet, { crls }]) => Object.entries(crls).flatMap(([name, { pem }]) => readCrl(fleet, name, pem, logger).map((crl) => ({ fleet, crl }))))),
     projectKeys: new Map(fleets.flatMap(([fleet, { settings }]) =>
       (settings.project_key_uploads ? settings.project_keys.map((key): [string, string] => [key, fleet]) : []))),
+    admitting: new Set(fleets.flatMap(([fleet, { settings }]) => (settings.first_sight === 'pending' ? [fleet] : []))),
+    rebased: new Map(fleets.map(([fleet, { rebased }]) => [fleet, new Map(Object.entries(rebased))])),
+    gateways: new Map(fleets.flatMap(([fleet, { settings }]) => Object.entries(settings.gateways).map(([name, sha256]) => [sha256, { fleet, name }] as const))),
   }
 }
 

@@ -19,10 +19,12 @@ import type { Logger } from '../infra/service/logger.ts'
  * Memory holds only what is not yet committed; the rest is lmdb's map of the file. Windows belong to one ingest
  * process; where several share a fleet, crash ids make the worker count a report once wherever it came in.
  *
- * Layout: key = length of fleet (u8), fleet, device key (32 bytes) -> window;
+ * A device that was rebased (contract.ts: epoch) has a window of its own for each life of its counters.
+ *
+ * Layout: key = length of name (u8), name (fleet, or fleet NUL epoch), device key (32 bytes) -> window;
  *         the same with boot (u64) and seq (u64) behind it -> digest (32 bytes). Numbers are big-endian, so keys sort by age.
  */
-export interface Report { fleet: string; deviceKeyId: string; bootcount: number; seq: number; digest: string }
+export interface Report { fleet: string; deviceKeyId: string; epoch: number; bootcount: number; seq: number; digest: string }
 
 export type Freshness =
   | { kind: 'fresh'; previousEvent: number }
@@ -174,12 +176,13 @@ function advance(window: Window, kept: { bootcount: number; eventTime: number })
 const isOlder = ({ bootcount, seq }: { bootcount: number; seq: number }, window: Window): boolean =>
   bootcount < window.firstBoot || (bootcount === window.firstBoot && seq < window.firstSeq)
 
-const domainOf = ({ fleet, deviceKeyId }: Report) => `${fleet}\0${deviceKeyId}`
+const nameOf = ({ fleet, epoch }: Report) => (epoch === 0 ? fleet : `${fleet}\0${epoch}`)
+const domainOf = (report: Report) => `${nameOf(report)}\0${report.deviceKeyId}`
 const countersOf = (report: Report) => `${domainOf(report)}\0${report.bootcount}\0${report.seq}`
 
-function domainKey({ fleet, deviceKeyId }: Report): Buffer {
-  const name = Buffer.from(fleet)
-  return Buffer.concat([Buffer.of(name.length), name, Buffer.from(deviceKeyId, 'hex')])
+function domainKey(report: Report): Buffer {
+  const name = Buffer.from(nameOf(report))
+  return Buffer.concat([Buffer.of(name.length), name, Buffer.from(report.deviceKeyId, 'hex')])
 }
 
 function entryKey(report: Report): Buffer {

@@ -150,14 +150,14 @@ export function createResumable({ uploads, uploadLimits, accept, verifier, repla
       }
       const later = charge(verified)
       if (later) return later
-      const { fleet, deviceId, deviceKeyId, claims, manifest } = verified
+      const { fleet, deviceId, deviceKeyId, epoch, claims, manifest } = verified
       const length = piece.request.headers['upload-length']
       if (length !== undefined && length !== String(claims.size)) return refuse('size-mismatch', `upload: Upload-Length is not the ${claims.size} bytes that the manifest signs`)
       const createdAt = clock.now()
       if (claims.size > uploadLimits.dumpBytes) {
         return { ...refuse('too-large', `dump: ${claims.size} bytes, the most is ${uploadLimits.dumpBytes}`), headers: { 'upload-limit': limitOf(createdAt) } }
       }
-      const report = { fleet, deviceKeyId, bootcount: claims.bootcount, seq: claims.seq, digest: Buffer.from(manifest.digest).toString('hex') }
+      const report = { fleet, deviceKeyId, epoch, bootcount: claims.bootcount, seq: claims.seq, digest: Buffer.from(manifest.digest).toString('hex') }
       const id = crashId(report)
       if (replay.look(report).kind === 'duplicate') return { kind: 'accepted', accepted: { status: 'duplicate', id, authLevel: 'payload-signed' } }
       const upload = await uploads.create({ fleet, deviceId, report: id, size: claims.size, createdAt, manifest: Buffer.from(manifest.item).toString('base64') })

@@ -13,6 +13,7 @@ import { verifySign1 } from './sign1.ts'
  * is known of the device (revoked by its issuer or by people, disabled, not meant for signing): so nobody can ask us about a device, or use up its
  * standing, by sending its public certificate.
  */
+/** `unknown`: never decided about, and taken. `pending`: taken too, but out of every baseline until somebody admits it. */
 export type DeviceStatus = 'active' | 'disabled' | 'revoked' | 'pending' | 'unknown'
 export type IssuerStatus = 'active' | 'disabled'
 
@@ -23,13 +24,16 @@ export interface AnchorSource {
   policy(fleet: string): ChainPolicy
   /** Revocation lists of all fleets; the same object for as long as nothing changes. Absent: there are none. */
   crls?(): CrlSet
-  /** Asked only after the signature is good. `unknown` is a first sight and is accepted. */
+  /** Asked only after the signature is good. */
   deviceStatus(fleet: string, deviceId: string): DeviceStatus
+  /** Which life of its counters a device is in; see contract.ts. Absent: all are in their first. */
+  epochOf?(fleet: string, deviceId: string): number
   /** Asked at the same place, for the CA that signed the leaf. Absent: all are active. */
   issuerStatus?(fleet: string, issuer: string): IssuerStatus
 }
 
-export type Verified = {
+/** Who it is, by a certificate whose key was proven, and that it may speak. */
+export type Identity = {
   fleet: string
   deviceId: string
   deviceKeyId: string
@@ -38,8 +42,14 @@ export type Verified = {
   anchor: string
   keyProtection: AcceptedCrash['keyProtection']
   flags: string[]
+  /** Nobody has admitted the device yet, and its fleet asks for that. */
+  pending: boolean
+  epoch: number
   /** Firmware that the certificate proves (TCG DICE). */
   tcb?: TcbInfo
+}
+
+export type Verified = Identity & {
   /** As signed; with the security version of `tcb`, where the device claims none. */
   claims: Manifest['claims']
   manifest: Manifest
@@ -48,24 +58,43 @@ export type Verified = {
 export interface Verifier {
   /** `now` in ms since the epoch. The signature is checked in the thread pool. */
   verify(manifest: Manifest, now: number): Promise<Verified | Refusal>
+  /** The same for a chain whose key was proven elsewhere, by the handshake of a connection. */
+  identify(chain: Uint8Array[], now: number): Identity | Refusal
 }
 
 const KEY_OF_ALG = { ES256: 'P-256', ES384: 'P-384', EdDSA: 'Ed25519' } as const satisfies Record<Alg, ChainResult['leafKeyType']>
 
 export function createVerifier({ registry, chains }: { registry: AnchorSource; chains: ChainVerifier }): Verifier {
+  const prove = (chain: Uint8Array[], now: number): ChainResult | Refusal => chains.verify(chain, registry.anchors(), (fleet) => registry.policy(fleet), now, registry.crls?.())
+
+  /** Asked only when the key is proven. */
+  function admit(proof: ChainResult): Identity | Refusal {
+    const { fleet, deviceId, deviceKeyId, issuer, anchor, flags, tcb } = proof
+    const status = registry.deviceStatus(fleet, deviceId)
+    const refusal = proof.revoked ?? proof.unfit ?? issuing(registry.issuerStatus?.(fleet, issuer), issuer) ?? standing(status, deviceId)
+    if (refusal) return refusal
+    return {
+      fleet, deviceId, deviceKeyId, issuer, anchor: anchor.sha256, keyProtection: anchor.keyProtection, flags,
+      pending: status === 'pending', epoch: registry.epochOf?.(fleet, deviceId) ?? 0, ...(tcb && { tcb }),
+    }
+  }
+
   return {
     async verify(manifest, now) {
       const chain = 'x5chain' in manifest.chain ? manifest.chain.x5chain : chains.chainOf(manifest.chain.x5t)
       if (chain === undefined) return refuse('x5t-unknown', 'manifest: no chain with this leaf has been seen since the start: send x5chain')
-      const proof = chains.verify(chain, registry.anchors(), (fleet) => registry.policy(fleet), now, registry.crls?.())
+      const proof = prove(chain, now)
       if (isRefusal(proof)) return proof
       if (KEY_OF_ALG[manifest.alg] !== proof.leafKeyType) return refuse('alg-key-mismatch', `manifest: ${manifest.alg} with a ${proof.leafKeyType} key`)
       if (!(await verifySign1({ ...manifest, payload: manifest.digest }, proof.leafKey))) return refuse('signature-bad', 'manifest: the signature does not verify with the key of the leaf')
 
-      const { fleet, deviceId, deviceKeyId, issuer, anchor, flags, tcb } = proof
-      const refusal = proof.revoked ?? proof.unfit ?? issuing(registry.issuerStatus?.(fleet, issuer), issuer) ?? standing(registry.deviceStatus(fleet, deviceId), deviceId) ?? contradiction(manifest, proof)
-      if (refusal) return refusal
-      return { fleet, deviceId, deviceKeyId, issuer, anchor: anchor.sha256, keyProtection: anchor.keyProtection, flags, ...(tcb && { tcb }), claims: withProven(manifest.claims, tcb), manifest }
+      const identity = admit(proof)
+      if (isRefusal(identity)) return identity
+      return contradiction(manifest, proof) ?? { ...identity, claims: withProven(manifest.claims, proof.tcb), manifest }
+    },
+    identify(chain, now) {
+      const proof = prove(chain, now)
+      return isRefusal(proof) ? proof : admit(proof)
     },
   }
 }
@@ -77,10 +106,10 @@ function standing(status: DeviceStatus, deviceId: string): Refusal | undefined {
   switch (status) {
     case 'active':
     case 'unknown':
+    case 'pending':
       return undefined
     case 'revoked':
     case 'disabled':
-    case 'pending':
       return refuse(`device-${status}`, `device ${deviceId} is ${status}`)
   }
 }

@@ -300,9 +300,9 @@ function decodeBatch(batch: LogBatch): { items: Item[]; facts: Facts; letters: D
   return { items, facts, letters }
 }
 
-function counterOf({ deviceKeyId, claims }: AcceptedCrash): Counter | null {
+function counterOf({ deviceKeyId, epoch = 0, claims }: AcceptedCrash): Counter | null {
   if (deviceKeyId === undefined || claims.bootcount === undefined || claims.seq === undefined) return null
-  return { deviceKey: deviceKeyId, bootcount: claims.bootcount, seq: claims.seq }
+  return { deviceKey: deviceKeyId, epoch, bootcount: claims.bootcount, seq: claims.seq }
 }
 
 function counterKeyOf(crash: AcceptedCrash): string | null {

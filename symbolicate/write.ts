@@ -39,6 +39,7 @@ function acceptedColumns(accepted: AcceptedCrash, position: SymbolicatedCrash['p
 
     bootcount: claims.bootcount ?? null,
     seq: claims.seq ?? null,
+    epoch: accepted.epoch ?? 0,
     uptime_s: claims.uptimeSeconds ?? null,
     hwmodel: claims.hwmodel ?? '',
     swname: claims.swname ?? '',

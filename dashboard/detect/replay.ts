@@ -15,6 +15,9 @@ import * as words from './words.ts'
  *                  that sends late sends old boots; going back in both together, twice, takes two devices
  *   rollback       the security version is lower than in an earlier boot: what was fixed is back
  *
+ * A device whose boot count was reset, and which somebody rebased, uses its counters again in a new epoch: that is no reuse
+ * and no going back, and its earlier epochs stay earlier, so that a reset hides no rollback.
+ *
  * Everything is asked by the time of receipt, which no device can choose, and of the reports as they are rather than of
  * how ingest or the worker judged them: where two processes raced and both counted, the finding is the same. All standings
  * are read, since the report that was set aside is the evidence; reports that prove nothing about their sender are not.
@@ -35,14 +38,14 @@ const WIDE_SQL = `if(position(source, ':') > 0, arrayStringConcat(arraySlice(spl
 export const REPLAY_SQL = `
 SELECT * FROM
 (
-  SELECT 'counter-reuse' AS sign, device, [device] AS devices, toUInt64(uniqExact(device_key, bootcount, seq)) AS times,
+  SELECT 'counter-reuse' AS sign, device, [device] AS devices, toUInt64(uniqExact(device_key, epoch, bootcount, seq)) AS times,
     arrayStringConcat(arraySort(groupUniqArray(3)(concat('boot ', toString(bootcount), ' report ', toString(seq)))), ', ') AS detail, ${REPORTS_SQL}
   FROM crashes FINAL
-  WHERE ${DAY_SQL} AND bootcount IS NOT NULL AND seq IS NOT NULL AND (device_key, ifNull(bootcount, 0), ifNull(seq, 0)) IN
+  WHERE ${DAY_SQL} AND bootcount IS NOT NULL AND seq IS NOT NULL AND (device_key, epoch, ifNull(bootcount, 0), ifNull(seq, 0)) IN
   (
-    SELECT device_key, ifNull(bootcount, 0) AS boot, ifNull(seq, 0) AS report FROM crashes FINAL
+    SELECT device_key, epoch, ifNull(bootcount, 0) AS boot, ifNull(seq, 0) AS report FROM crashes FINAL
     WHERE ${DAY_SQL} AND bootcount IS NOT NULL AND seq IS NOT NULL
-    GROUP BY device_key, boot, report
+    GROUP BY device_key, epoch, boot, report
     HAVING countIf(standing = 'counter-reuse') > 0 OR uniqExact(digest) > 1
   )
   GROUP BY device
@@ -62,11 +65,11 @@ SELECT * FROM
     arrayStringConcat(arraySort(groupUniqArray(3)(place)), ' and ') AS detail, ${REPORTS_SQL}
   FROM
   (
-    SELECT device, device_key, ifNull(bootcount, 0) AS boot, ${WIDE_SQL} AS place, lagInFrame(place) OVER of_key AS place_before, lagInFrame(boot) OVER of_key AS boot_before,
+    SELECT device, device_key, (epoch, ifNull(bootcount, 0)) AS boot, ${WIDE_SQL} AS place, lagInFrame(place) OVER of_key AS place_before, lagInFrame(boot) OVER of_key AS boot_before,
       received_at, source, swversion, id, bucket
     FROM crashes FINAL
     WHERE ${HOUR_SQL} AND device_key IN (SELECT device_key FROM crashes FINAL WHERE ${HOUR_SQL} GROUP BY device_key HAVING uniqExact(${WIDE_SQL}) > 1)
-    WINDOW of_key AS (PARTITION BY device_key ORDER BY received_at, ifNull(bootcount, 0), ifNull(seq, 0), id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
+    WINDOW of_key AS (PARTITION BY device_key ORDER BY received_at, epoch, ifNull(bootcount, 0), ifNull(seq, 0), id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
   )
   GROUP BY device, device_key
   HAVING times >= 2
@@ -76,11 +79,11 @@ SELECT * FROM
   FROM crashes FINAL INNER JOIN
   (
     SELECT device, groupArray((version, since)) AS known
-    FROM (SELECT device, svn AS version, min(first_boot) AS since FROM svns WHERE fleet = {fleet:String} GROUP BY device, svn)
+    FROM (SELECT device, svn AS version, min((toUInt32(svns.epoch), first_boot)) AS since FROM svns WHERE fleet = {fleet:String} GROUP BY device, svn)
     GROUP BY device
     HAVING length(known) > 1
   ) AS versions USING (device)
-  WHERE ${DAY_SQL} AND standing IN ('counted', 'claimed') AND arrayExists(version -> version.1 > ifNull(svn, 0) AND version.2 < ifNull(bootcount, 0), known) AND svn IS NOT NULL
+  WHERE ${DAY_SQL} AND standing IN ('counted', 'claimed') AND arrayExists(version -> version.1 > ifNull(svn, 0) AND version.2 < (epoch, ifNull(bootcount, 0)), known) AND svn IS NOT NULL
   GROUP BY device
 )
 ORDER BY device, sign

@@ -136,7 +136,7 @@ ${SETTINGS}`
 
 const FIRST_SEEN_SQL = `
 WITH ${MERGED_SQL}
-SELECT merged_into(bucket) AS bucket, min(first_seen) AS first FROM buckets
+SELECT merged_into(bucket) AS bucket, min(proven_since) AS first FROM buckets
 WHERE fleet = {fleet:String} AND merged_into(buckets.bucket) IN ({buckets:Array(String)})
 GROUP BY 1
 ${SETTINGS}`

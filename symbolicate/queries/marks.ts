@@ -16,24 +16,26 @@ WHERE kind IN ('device.status', 'issuer.status') AND (fleet, subject) IN (SELECT
 GROUP BY fleet, subject`
 
 const SVN_SQL = `
-SELECT fleet, device, svn, min(first_boot) AS since
+SELECT fleet, device, epoch, svn, min(first_boot) AS since
 FROM svns
 WHERE (fleet, device) IN (SELECT arrayJoin(arrayZip({fleets:Array(String)}, {devices:Array(String)})))
-GROUP BY fleet, device, svn`
+GROUP BY fleet, device, epoch, svn`
 
-type Known = { svn: number; since: number }
+/** `since`: the first boot with this version in that epoch (contract.ts). */
+type Known = { svn: number; epoch: number; since: number }
 
 /** By crash id; crashes without a mark are left out. */
 export async function marksOf(clickhouse: ClickHouse, crashes: readonly AcceptedCrash[]): Promise<Map<string, Mark[]>> {
   const [shutOut, svns] = await Promise.all([shutOutAmong(clickhouse, crashes), svnsOf(clickhouse, crashes)])
   return new Map(crashes.flatMap((crash) => {
-    const { id, fleet, deviceId, issuer, claims: { svn, bootcount } } = crash
+    const { id, fleet, deviceId, issuer, epoch = 0, claims: { svn, bootcount } } = crash
     const marks: Mark[] = []
     const device = shutOut.get(key(fleet, `device:${deviceId}`))
     if (device === 'revoked' || device === 'disabled') marks.push(`device-${device}`)
     if (issuer !== undefined && shutOut.get(key(fleet, `issuer:${issuer}`)) === 'disabled') marks.push('issuer-disabled')
     const before = svns.get(key(fleet, deviceId)) ?? []
-    if (counts(crash) && before.some((known) => known.svn > svn! && known.since < bootcount!)) marks.push('svn-rollback')
+    const isBefore = (known: Known) => known.epoch < epoch || (known.epoch === epoch && known.since < bootcount!)
+    if (counts(crash) && before.some((known) => known.svn > svn! && isBefore(known))) marks.push('svn-rollback')
     return marks.length > 0 ? [[id, marks] as const] : []
   }))
 }
@@ -55,15 +57,15 @@ async function svnsOf(clickhouse: ClickHouse, crashes: readonly AcceptedCrash[])
   const add = (at: string, known: Known) => void found.set(at, [...found.get(at) ?? [], known])
   const counting = crashes.filter(counts)
   if (counting.length === 0) return found
-  for (const { fleet, deviceId, claims: { svn, bootcount } } of counting) add(key(fleet, deviceId), { svn: svn!, since: bootcount! })
+  for (const { fleet, deviceId, epoch = 0, claims: { svn, bootcount } } of counting) add(key(fleet, deviceId), { svn: svn!, epoch, since: bootcount! })
   const query_params = { fleets: counting.map(({ fleet }) => fleet), devices: counting.map(({ deviceId }) => deviceId.toWellFormed()) }
   const result = await clickhouse.query({ query: SVN_SQL, query_params, format: 'JSONEachRow' })
-  for (const { fleet, device, svn, since } of await result.json<{ fleet: string; device: string; svn: string; since: string }>()) {
-    add(key(fleet, device), { svn: Number(svn), since: Number(since) })
+  for (const { fleet, device, epoch, svn, since } of await result.json<{ fleet: string; device: string; epoch: number; svn: string; since: string }>()) {
+    add(key(fleet, device), { svn: Number(svn), epoch, since: Number(since) })
   }
   return found
 }
 
-/** As the view `svns_of_crashes` has it: no counters that may be replayed, no word without proof. */
+/** As the view `svns_by_epoch` has it: no counters that may be replayed, no word without proof. */
 const counts = ({ authLevel, standing, claims: { svn, bootcount } }: AcceptedCrash): boolean =>
   svn !== undefined && bootcount !== undefined && authLevel !== 'project-key' && (standing === 'counted' || standing === 'claimed')

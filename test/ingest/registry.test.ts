@@ -15,7 +15,8 @@ const clock = createManualClock(1_000_000)
 const { pem } = createFleet({ devices: 0, now: Date.now() }).ca
 const sha256 = createHash('sha256').update(new X509Certificate(pem).raw).digest('hex')
 
-const row = (subject: string, kind: string, body: unknown, fleet = 'thermostats') => ({ fleet, subject, newest_kind: kind, newest_body: JSON.stringify(body) })
+const row = (subject: string, kind: string, body: unknown, fleet = 'thermostats', number = 1) =>
+  ({ fleet, subject, newest_kind: kind, newest_body: JSON.stringify(body), newest_number: number })
 const added = () => row(`anchor:${sha256}`, 'fleet.anchor-added', { pem, key_protection: 'hardware', sha256 })
 
 let directory: string
@@ -46,6 +47,27 @@ test('the newest events become anchors, policies, device states and project keys
   await registry.stop()
 })
 
+test('where first sight is pending, all are pending but those whom somebody admitted, and one that is shut out stays so', async () => {
+  const pending = row('fleet', 'fleet.settings', { first_sight: 'pending' })
+  const registry = registryOn(async () => snapshotOf([
+    row('admitted:5', 'fleet.devices-admitted', { devices: ['t-1', 't-2', 't-3'] }), row('device:t-2', 'device.status', { status: 'revoked' }), row('device:t-4', 'device.status', { status: 'active' }),
+    row('device:t-3', 'device.status', { status: 'pending' }), pending,
+  ], logger))
+  await registry.start()
+  expect(['t-1', 't-2', 't-3', 't-4', 't-5'].map((id) => registry.deviceStatus('thermostats', id))).toEqual(['active', 'revoked', 'pending', 'active', 'pending'])
+  expect(registry.deviceStatus('doors', 't-5')).toBe('unknown')
+  await registry.stop()
+})
+
+test('a rebased device is in the epoch of the newest event about it; a gateway is known by the digest of its token', async () => {
+  const token = 'ab'.repeat(32)
+  const registry = registryOn(async () => snapshotOf([row('rebase:t-1', 'device.rebased', { reason: 'reset' }, 'thermostats', 17), row('fleet', 'fleet.settings', { gateways: { hub: token } })], logger))
+  await registry.start()
+  expect([registry.epochOf('thermostats', 't-1'), registry.epochOf('thermostats', 't-2'), registry.epochOf('doors', 't-1')]).toEqual([17, 0, 0])
+  expect([registry.gatewayOf(token), registry.gatewayOf('cd'.repeat(32))]).toEqual([{ fleet: 'thermostats', name: 'hub' }, null])
+  await registry.stop()
+})
+
 test('a removed anchor is gone, and a project key without its switch opens nothing', async () => {
   const registry = registryOn(async () => snapshotOf([
     row(`anchor:${sha256}`, 'fleet.anchor-removed', {}),
@@ -62,7 +84,7 @@ test('an event that makes no sense takes only itself away', () => {
     added(),
     row('fleet', 'fleet.settings', { expired_leaf_days: 'many' }),
     row('device:t-1', 'device.status', { status: 'sleepy' }),
-    { fleet: 'thermostats', subject: 'device:t-2', newest_kind: 'device.status', newest_body: 'not json' },
+    { fleet: 'thermostats', subject: 'device:t-2', newest_kind: 'device.status', newest_body: 'not json', newest_number: 1 },
     row('device:__proto__', 'device.status', { status: 'revoked' }),
     row('device:t-3', 'device.status', { status: 'disabled' }),
     row('fleet', 'fleet.settings', {}, 'No Such Name!'),

@@ -9,7 +9,7 @@ import { createReplay, type Replay, type Report } from '../../ingest/replay.ts'
 const logger = createLogger({ part: 'test', level: 'silent' })
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 const report = (bootcount: number, seq: number, dump = 'dump', device = 'device'): Report =>
-  ({ fleet: 'thermostats', deviceKeyId: sha256(device), bootcount, seq, digest: sha256(dump) })
+  ({ fleet: 'thermostats', deviceKeyId: sha256(device), epoch: 0, bootcount, seq, digest: sha256(dump) })
 
 let directory: string
 let replay: Replay
@@ -127,4 +127,15 @@ test('many devices at once: every kept report is a duplicate right away and afte
   expect(new Set(distinct.map(kindOf))).toEqual(new Set(['duplicate']))
   await reopen()
   expect(new Set(distinct.map(kindOf))).toEqual(new Set(['duplicate']))
+})
+
+test('a rebased device begins anew: what it used before is fresh again, and its earlier life keeps its own window', async () => {
+  for (const boot of [1, 2, 500]) await keep(report(boot, 0))
+  await reopen()
+  const anew = (boot: number, dump = 'dump') => ({ ...report(boot, 0, dump), epoch: 17 })
+  expect([kindOf(report(1, 0)), kindOf(anew(1))]).toEqual(['stale', 'fresh'])
+  await keep(anew(1))
+  await keep(anew(2, 'another dump'))
+  await reopen()
+  expect([kindOf(anew(1)), kindOf(anew(2)), kindOf(anew(3)), kindOf(report(2, 0)), kindOf(report(500, 0))]).toEqual(['duplicate', 'reuse', 'fresh', 'stale', 'duplicate'])
 })

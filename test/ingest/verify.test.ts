@@ -94,7 +94,7 @@ describe('a manifest is refused', () => {
     expect(await setUp().outcome(drawManifest({ header: headerWith([33, fleet.devices[1]!.chain]) }))).toBe('signature-bad')
   })
 
-  test.each([['revoked', 'device-revoked'], ['disabled', 'device-disabled'], ['pending', 'device-pending']] as const)('of a %s device: %s', async (status, slug) => {
+  test.each([['revoked', 'device-revoked'], ['disabled', 'device-disabled']] as const)('of a %s device: %s', async (status, slug) => {
     expect(await setUp({ status: () => status }).outcome(drawManifest())).toBe(slug)
   })
 

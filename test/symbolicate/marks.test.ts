@@ -45,6 +45,15 @@ test('a security version below that of an earlier boot is marked, within a batch
   expect((await written(...second)).map(({ flags }) => flags)).toEqual([[], ['svn-rollback'], [], []])
 })
 
+test('in a new epoch counters are used anew, and an older security version after a reset is a rollback all the same', async () => {
+  const boot = (bootcount: number, svn: number, more: object = {}) => send({ deviceId: 'reset', claims: { bootcount, seq: 0, svn }, ...more }, `dump ${bootcount} ${svn} ${JSON.stringify(more)}`)
+  const ids = [await boot(1, 4), await boot(90, 5), await boot(1, 5, { epoch: 7 }), await boot(2, 4, { epoch: 7 }), await boot(1, 5)]
+  expect(await written(...ids)).toEqual([
+    { flags: [], standing: 'counted' }, { flags: [], standing: 'counted' }, { flags: [], standing: 'counted' }, { flags: ['svn-rollback'], standing: 'counted' },
+    { flags: [], standing: 'counter-reuse' },
+  ])
+})
+
 test('hostile names of devices and issuers ask for nothing else', async () => {
   const id = await send({ deviceId: "x'); DROP TABLE events --\ud800", issuer: 'CN=\u0000\udfff', claims: { bootcount: 1, seq: 900, svn: 1 } })
   expect(await written(id)).toEqual([{ flags: [], standing: 'counted' }])

@@ -94,3 +94,21 @@ test('reports that prove nothing about their sender are no finding', async () =>
   await insert(...[1, 2].map((n) => report(n, { bootcount: '7', auth_level: 'project-key' })))
   expect(await evaluate()).toEqual([])
 })
+
+test('a device that was rebased may use its counters again, and a rollback across the reset is still one', async () => {
+  await insert(
+    report(60, { bootcount: '1' }), report(50, { bootcount: '90', source: '198.51.100.0/24', svn: '5' }),
+    report(40, { bootcount: '1', epoch: 17 }), report(30, { bootcount: '2', epoch: 17, source: '203.0.113.0/24', svn: '5' }), report(20, { bootcount: '90', svn: '5' }),
+  )
+  // The last one used boot 90 again in the same epoch as the first.
+  expect((await evaluate()).map((finding) => [signs(finding), finding.evidence.for[0]!.text])).toEqual([[['counter-reuse'], expect.stringContaining('1 of its counters')]])
+  await insert(report(10, { bootcount: '3', epoch: 17, svn: '4' }))
+  const [finding] = await evaluate()
+  expect(signs(finding)).toEqual(['counter-reuse', 'rollback'])
+  expect(finding!.evidence.for[1]!.text).toContain('security version 4 after 5')
+})
+
+test('a late report of the life before a reset is no rollback', async () => {
+  await insert(report(60, { bootcount: '90', svn: '4' }), report(50, { bootcount: '5', epoch: 17, svn: '5' }), report(40, { bootcount: '91', svn: '4' }))
+  expect(await evaluate()).toEqual([])
+})
