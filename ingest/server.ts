@@ -275,7 +275,8 @@ async function send(request: IncomingMessage, reply: FastifyReply, { code, type,
   }
   if (request.complete) {
     // Not returned: a reply is thenable, and to wait for it would be to wait for the socket.
-    reply.code(code).headers(headers).send(body)
+    // As bytes: to text fastify adds a charset, and an answer to a body that was not read whole would not have it.
+    reply.code(code).headers(headers).send(Buffer.from(body))
     return
   }
   reply.hijack()
