@@ -64,7 +64,7 @@ function* parts<Row extends object>(rows: readonly Row[]): Generator<Row[]> {
   let part: Row[] = []
   let bytes = 0
   for (const row of rows) {
-    const size = 'report' in row && typeof row.report === 'string' ? row.report.length + 4096 : 4096
+    const size = 4096 + lengthOf(row, 'report') + lengthOf(row, 'message')
     if (part.length > 0 && bytes + size > BLOCK_BYTES) {
       yield part
       part = []
@@ -74,6 +74,12 @@ function* parts<Row extends object>(rows: readonly Row[]): Generator<Row[]> {
     bytes += size
   }
   if (part.length > 0) yield part
+}
+
+/** The columns that can be large: the report of a crash, the message of a dead letter. */
+function lengthOf(row: object, column: 'report' | 'message'): number {
+  const value = (row as Partial<Record<typeof column, unknown>>)[column]
+  return typeof value === 'string' ? value.length : 0
 }
 
 /** ClickHouse's codes for "I understood you, and this value can't be stored"; every other failure is the world's. */

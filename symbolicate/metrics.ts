@@ -22,6 +22,7 @@ export function createWorkerMetrics(registry: Metrics) {
   const insertRows = new Counter({ registers, name: 'overrun_clickhouse_insert_rows_total', help: 'Rows that ClickHouse has acknowledged. Flat while crashes arrive: nothing reaches the pages.' })
   const insertFailures = new Counter({ registers, name: 'overrun_clickhouse_insert_failures_total', help: 'Inserts that failed and will be tried again with the same block. Rising: ClickHouse is away or refuses work; crashes wait in the log.' })
   const age = new Histogram({ registers, name: 'overrun_event_age_seconds', buckets: [0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200], help: 'From the acknowledgement of a crash to its row. The one number to promise: rising means that pages and alerts are late.' })
+  const gaps = new Counter({ registers, name: 'overrun_queue_gap_messages_total', labelNames: ['topic'], help: 'Messages that the log deleted before any worker read them. Any rise is loss of acknowledged crashes: the worker was away for longer than the retention of the log, or the topic keeps too little.' })
   const stragglers = new Gauge({ registers, name: 'overrun_worker_stragglers', help: 'Slow dumps under way beside the batches. At its limit: slow dumps arrive faster than they can be given up.' })
 
   return {
@@ -39,23 +40,28 @@ export function createWorkerMetrics(registry: Metrics) {
     },
     insertFailed: () => insertFailures.inc(),
     written: (ageSeconds: number) => age.observe(Math.max(0, ageSeconds)),
+    gap: (topic: string, messages: number) => gaps.inc({ topic }, messages),
     stragglers: (count: number) => stragglers.set(count),
   }
 }
 export type WorkerMetrics = ReturnType<typeof createWorkerMetrics>
 
-/** How far the worker is behind; asked of the log when somebody looks. */
+/** How far the worker is behind; asked of the log when somebody looks. A log that can't say keeps its last figures: that it is away shows in /readyz. */
 export function createQueueMetrics(registry: Metrics, topic: string, stats: () => Promise<LogStats>): void {
   const registers = [registry]
-  const oldest = new Gauge({ registers, name: 'overrun_queue_oldest_seconds', labelNames: ['topic'], help: 'Age of the oldest message that the worker has not confirmed. Rising steadily: it will meet the retention of the log.' })
+  let asked: Promise<LogStats | null> | undefined
+  const now = () => (asked ??= stats().catch(() => null).finally(() => { asked = undefined }))
   new Gauge({
-    registers, name: 'overrun_queue_lag_messages', labelNames: ['topic'], help: 'Messages that the worker has not confirmed. Rising: crashes arrive faster than they are analysed, or ClickHouse is away.',
+    registers, name: 'overrun_queue_lag_messages', labelNames: ['topic', 'partition'], help: 'Messages that the worker has not confirmed. Rising: crashes arrive faster than they are analysed, or ClickHouse is away.',
     async collect() {
-      // A log that can't say keeps its last figures; that it is away shows in its own metrics and in /readyz.
-      const now = await stats().catch(() => null)
-      if (now === null) return
-      this.set({ topic }, now.lag)
-      oldest.set({ topic }, now.oldestAgeMs / 1000)
+      for (const { partition, lag } of (await now())?.partitions ?? []) this.set({ topic, partition: String(partition) }, lag)
+    },
+  })
+  new Gauge({
+    registers, name: 'overrun_queue_oldest_seconds', labelNames: ['topic'], help: 'Age of the oldest message that the worker has not confirmed. Rising steadily: it will meet the retention of the log.',
+    async collect() {
+      const known = await now()
+      if (known !== null) this.set({ topic }, known.oldestAgeMs / 1000)
     },
   })
 }

@@ -11,6 +11,12 @@ export const DEAD_LETTER_SLUGS = {
 } as const
 export type DeadLetterSlug = keyof typeof DEAD_LETTER_SLUGS
 
+/** Where it happened: in the log, while a message was decoded, while its row was written. */
+export const stageOf = (slug: DeadLetterSlug): 'log' | 'decode' | 'write' => STAGES[slug]
+const STAGES = {
+  'checksum-mismatch': 'log', 'retention-gap': 'log', 'message-undecodable': 'decode', 'message-invalid': 'decode', 'row-refused': 'write',
+} as const satisfies Record<DeadLetterSlug, 'log' | 'decode' | 'write'>
+
 /** What became of a message: `result` of overrun_worker_events_total. */
 export const RESULTS = ['written', 'duplicate', 'dead-letter', 'reprocessed', 'fact'] as const
 export type Result = (typeof RESULTS)[number]

@@ -1,7 +1,7 @@
 import { readDump, archive } from './archive.ts'
 import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { ClickHouse } from '../infra/clickhouse/client.ts'
-import { TOPIC_ACCEPTED, type Log, type LogBatch, type LogConsumer, type LogEntry } from '../infra/log/log.ts'
+import { endOf, TOPIC_ACCEPTED, type Log, type LogBatch, type LogConsumer, type LogEntry } from '../infra/log/log.ts'
 import type { Clock } from '../infra/service/clock.ts'
 import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
@@ -10,8 +10,9 @@ import { decodeMessage, type AcceptedCrash } from '../ingest/contract.ts'
 import { createClaimed } from './claimed.ts'
 import type { WorkerSettings } from './config.ts'
 import type { Analysis, Archive } from './contract.ts'
-import { bury, type DeadLetter } from './dead-letter.ts'
+import { bury, REPLAY_OF, type DeadLetter } from './dead-letter.ts'
 import { writeFacts, type Facts } from './facts.ts'
+import { tellGap } from './gap.ts'
 import { createInflight, type Inflight } from './inflight.ts'
 import { createInserter } from './insert.ts'
 import { createQueueMetrics, createWorkerMetrics } from './metrics.ts'
@@ -138,10 +139,11 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       await writeCrashes(known, letters, givenUp)
       await writeFacts(facts, inserter, givenUp)
       metrics.event('fact', facts.heartbeats.length + facts.refused.length)
+      await tellGap(batch, { clickhouse, inserter, logger, metrics, now: clock.now(), givenUp })
       await bury(letters, batch, { log, inserter, metrics, now: clock.now(), givenUp })
       metrics.event('duplicate', items.length - kept.length)
 
-      inflight.read((batch.entries.at(-1)?.offset ?? -1) + 1, late.map(({ item }) => item.entry.offset))
+      inflight.read(endOf(batch), late.map(({ item }) => item.entry.offset))
       await writePosition(batch, inflight, givenUp)
       for (const straggler of late) {
         handedOn.add(straggler.item.crash.id)
@@ -284,7 +286,7 @@ function decodeBatch(batch: LogBatch): { items: Item[]; facts: Facts; letters: D
   const letters: DeadLetter[] = []
   if (batch.gap !== undefined) {
     const { from, to } = batch.gap
-    letters.push({ slug: 'retention-gap', reason: `log: offsets ${from} to ${to - 1} were deleted before they were read`, entry: { offset: from, key: '', value: new Uint8Array(0) } })
+    letters.push({ slug: 'retention-gap', reason: `log: offsets ${from} to ${to - 1} were deleted before they were read`, entry: { offset: from, key: '', value: new Uint8Array(0), headers: {} } })
   }
   for (const entry of batch.entries) {
     if (entry.fault !== undefined) {
@@ -292,13 +294,17 @@ function decodeBatch(batch: LogBatch): { items: Item[]; facts: Facts; letters: D
       continue
     }
     const decoded = decodeMessage(entry.value)
-    if ('crash' in decoded) items.push({ crash: decoded.crash, entry })
+    if ('crash' in decoded) items.push({ crash: replayed(decoded.crash, entry), entry })
     else if ('heartbeat' in decoded) facts.heartbeats.push(decoded.heartbeat)
     else if ('refused' in decoded) facts.refused.push(decoded.refused)
     else letters.push({ ...decoded, entry })
   }
   return { items, facts, letters }
 }
+
+/** It comes late because somebody put it back: people should see why. */
+const replayed = (crash: AcceptedCrash, { headers }: LogEntry): AcceptedCrash =>
+  (headers[REPLAY_OF] === undefined ? crash : { ...crash, flags: [...new Set([...crash.flags, 'replayed'])] })
 
 function counterOf({ deviceKeyId, epoch = 0, claims }: AcceptedCrash): Counter | null {
   if (deviceKeyId === undefined || claims.bootcount === undefined || claims.seq === undefined) return null

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { TOPIC_DEAD_LETTERS, type LogEntry } from '../../infra/log/log.ts'
 import { rowsOf, until } from '../infra/clickhouse-fixture.ts'
 import { accepted, ASAN, createWorld, type World } from './world.ts'
 
@@ -27,6 +28,28 @@ test('what the log deleted before it was read is reported, never silent', async 
   expect(await crashes()).toContain(crash.id)
   expect(offset).toBeLessThan(1_000)
   expect(await letters()).toContainEqual({ slug: 'retention-gap', reason: 'log: offsets 1000 to 1499 were deleted before they were read', offset: '1000', key: '' })
+  expect(await rowsOf(world.clickhouse, 'SELECT topic, partition, first_offset, end_offset, isNull(lost_after) AS unknown, lost_before > lost_after AS ordered FROM log_gaps FINAL')).toEqual([
+    { topic: 'crashes.accepted', partition: 0, first_offset: '1000', end_offset: '1500', unknown: 0, ordered: 1 },
+  ])
+  expect(await world.metrics()).toMatch(/overrun_queue_gap_messages_total\{topic="crashes.accepted"\} 500/)
+  expect(await world.metrics()).toMatch(/overrun_queue_lag_messages\{topic="crashes.accepted",partition="0"\} 0/)
+})
+
+test('a dead letter keeps all that the log had of it: key, headers and every byte', async () => {
+  const value = Buffer.concat([Buffer.from([0xff]), Buffer.alloc(300_000, 'x'), Buffer.from('end')])
+  const { offset } = await world.log.append('crashes.accepted', { key: 'demo/dev-9', value, headers: { 'overrun-contract': '7', traceparent: '00-1-2-01' } })
+  await until(async () => (await letters()).some((letter) => letter.offset === String(offset)), 'the letter')
+  const [row] = await rowsOf<{ message: string }>(world.clickhouse, `SELECT stage, key, headers, message_bytes, replay_of, message FROM dead_letters FINAL WHERE offset = ${offset}`)
+  expect(row).toMatchObject({ stage: 'decode', key: 'demo/dev-9', headers: { 'overrun-contract': '7', traceparent: '00-1-2-01' }, message_bytes: String(value.length), replay_of: '' })
+  expect(Buffer.compare(Buffer.from(row!.message, 'base64'), value)).toBe(0)
+  const inTopic = await new Promise<LogEntry>((resolve) => {
+    void world.log.consume({ topic: TOPIC_DEAD_LETTERS, group: 'test', startAt: async () => 0, maxEntries: 10, maxBytes: 2 ** 20, maxWaitMs: 10 }, async ({ entries }) => {
+      const found = entries.find(({ headers }) => headers['dead-letter-offset'] === String(offset))
+      if (found) resolve(found)
+    })
+  })
+  expect(inTopic).toMatchObject({ key: 'demo/dev-9', headers: { 'overrun-contract': '7', traceparent: '00-1-2-01', 'dead-letter-slug': 'message-undecodable' } })
+  expect(Buffer.compare(inTopic.value, value)).toBe(0)
 })
 
 test('a batch that was taken away in a rebalance writes nothing more; whoever owns it now does', async () => {

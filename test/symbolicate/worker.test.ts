@@ -127,7 +127,7 @@ test('what is no crash becomes a dead letter with its reason, as a row and whole
   })
   await promise
   await reader.stop()
-  expect(letters[0]).toMatchObject({ key: 'k', headers: { slug: 'message-undecodable', offset: String(undecodable.offset), partition: '0', topic: TOPIC_ACCEPTED } })
+  expect(letters[0]).toMatchObject({ key: 'k', headers: { 'dead-letter-slug': 'message-undecodable', 'dead-letter-stage': 'decode', 'dead-letter-offset': String(undecodable.offset), 'dead-letter-partition': '0', 'dead-letter-topic': TOPIC_ACCEPTED } })
   expect([...letters[0]?.value ?? []]).toEqual([0xff, 1, 2, 3])
 })
 
@@ -154,7 +154,7 @@ test('the metrics say what became of every message, each with a help text', asyn
   expect(text).toMatch(/overrun_worker_events_total\{result="written"\} [1-9]/)
   expect(text).toMatch(/overrun_worker_events_total\{result="duplicate"\} 2\n/)
   expect(text).toMatch(/overrun_dlq_messages_total\{reason="message-undecodable"\} 1\n/)
-  expect(text).toMatch(/overrun_queue_lag_messages\{topic="crashes.accepted"\} 0\n/)
+  expect(text).toMatch(/overrun_queue_lag_messages\{topic="crashes.accepted",partition="0"\} 0\n/)
   const named = [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name)
   const helped = [...text.matchAll(/^# HELP (\S+) .*[Rr]ising|^# HELP (\S+) .*(?:Flat|rise|limit)/gm)].map(([, a, b]) => a ?? b)
   expect(named.filter((name) => !helped.includes(name))).toEqual([])
