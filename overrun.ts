@@ -2,7 +2,11 @@
 /** The one door: each command is one file in the folder that it belongs to. */
 import { Command } from 'commander'
 import { registerStart } from './dashboard/cli/start.ts'
+import { registerDashboard } from './dashboard/cli/dashboard.ts'
 import { registerDemo } from './dashboard/cli/demo.ts'
+import { registerIngest } from './dashboard/cli/ingest.ts'
+import { registerMigrate } from './dashboard/cli/migrate.ts'
+import { registerSymbolicate } from './dashboard/cli/symbolicate.ts'
 import { registerAddAnchor } from './dashboard/cli/add-anchor.ts'
 import { registerInventory } from './dashboard/cli/inventory.ts'
 import { registerRevoke } from './dashboard/cli/revoke.ts'
@@ -21,6 +25,10 @@ const program = new Command('overrun')
 
 registerDemo(program)
 registerStart(program)
+registerIngest(program)
+registerSymbolicate(program)
+registerDashboard(program)
+registerMigrate(program)
 registerSend(program)
 registerVerify(program)
 registerExplain(program)

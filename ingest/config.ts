@@ -5,7 +5,6 @@ import { z } from 'zod'
  * The quotas suit devices that crash now and then and tell about it; a fleet that batches behind one gateway raises
  * the source's, a load test raises all of them.
  */
-const port = z.int().min(0).max(65_535)
 const bytes = z.int().positive()
 const ms = z.int().positive()
 const rate = z.number().positive()
@@ -50,9 +49,7 @@ export const quotasSchema = z.object({
 
 export const ingestSettingsSchema = z.object({
   host: z.string().default('127.0.0.1').describe('Address that devices reach'),
-  port: port.default(4680).describe('Port that devices reach; 0 is any free one'),
-  opsHost: z.string().default('127.0.0.1').describe('Address of /livez, /readyz and /metrics'),
-  opsPort: port.default(0).describe('Port of the same; 0 is any free one'),
+  port: z.int().min(0).max(65_535).default(4680).describe('Port that devices reach; 0 is any free one'),
   appendMs: ms.default(10_000).describe('Deadline of the log; past it the device gets 503 and sends again'),
   retryAfterSeconds: z.int().positive().default(5).describe('Retry-After of a 503'),
   registryIntervalMs: ms.default(2_000).describe('How often anchors, fleet settings and device states are read again'),

@@ -9,6 +9,7 @@ import type { Clock } from '../infra/service/clock.ts'
 import { BrokenWorld, messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
+import type { Checks } from '../infra/service/ops.ts'
 import { createAccept, type Accepted } from './accept.ts'
 import { createAppend } from './append.ts'
 import { createChainVerifier } from './chain.ts'
@@ -18,7 +19,6 @@ import { createHeartbeat, type Alive } from './heartbeat.ts'
 import { createKnownCrashes } from './known.ts'
 import { registerIngestMetrics } from './metrics.ts'
 import { createOffer, type Offered } from './offer.ts'
-import { createOps, type Readiness } from './ops.ts'
 import { isRefusal, problemOf, refuse, statusOf, type Refusal } from './outcome.ts'
 import { createChargeQuota, type Later } from './quota.ts'
 import { createReceive } from './receive.ts'
@@ -34,7 +34,7 @@ import { createUploads } from './uploads.ts'
 import { createVerifier } from './verify.ts'
 
 /**
- * The door that devices reach: one process, one listener for them, another for those who run it (ops.ts).
+ * The door that devices reach.
  *
  * Promise: every request gets one answer, and a 2xx means durable (accept.ts). A refused sender is answered at once and
  * its unread body is dropped within bounds; whatever breaks here is a 503, because a device keeps its dump then.
@@ -54,13 +54,14 @@ export interface IngestDeps {
 }
 
 export interface Ingest {
-  start(): Promise<{ url: string; port: number; opsUrl: string; opsPort: number }>
+  start(): Promise<{ url: string; port: number }>
   stop(): Promise<void>
-  ready(): Promise<Readiness>
+  /** What ingest needs to take a crash. */
+  checks: Checks<'log' | 'blobs' | 'registry'>
 }
 
 export function createIngest({ settings, log, blobs, registry, clock, logger, metrics, directory }: IngestDeps): Ingest {
-  const { limits, quotas, host, port, opsHost, opsPort, appendMs, retryAfterSeconds } = settings
+  const { limits, quotas, host, port, appendMs, retryAfterSeconds } = settings
   const uploads = createUploads({ directory: join(directory, 'uploads'), limits: settings.uploads })
   const counters = registerIngestMetrics(metrics, {
     registryAge() {
@@ -169,26 +170,25 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
     }
   }
 
-  async function ready(): Promise<Readiness> {
-    const [logCheck, blobCheck] = await Promise.allSettled([log.check(), blobs.check()])
-    return {
-      log: logCheck.status === 'fulfilled' ? 'ok' : messageOf(logCheck.reason),
-      blobs: blobCheck.status === 'fulfilled' ? 'ok' : messageOf(blobCheck.reason),
-      registry: registry.known() ? 'ok' : 'no snapshot of fleets and anchors has been read yet',
-    }
+  const checks: Ingest['checks'] = {
+    log: () => log.check(),
+    blobs: () => blobs.check(),
+    async registry() {
+      if (!registry.known()) throw new Error('no snapshot of fleets and anchors has been read yet')
+    },
   }
 
-  const ops = createOps({ ready, metrics })
   return {
-    ready,
+    checks,
     async start() {
       await uploads.load()
       refused.start()
-      await Promise.all([app.listen({ host, port }), ops.listen({ host: opsHost, port: opsPort })])
-      return { ...addressOf(app, host, 'url', 'port'), ...addressOf(ops, opsHost, 'opsUrl', 'opsPort') }
+      await app.listen({ host, port })
+      const bound = (app.server.address() as AddressInfo).port
+      return { port: bound, url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}` }
     },
     async stop() {
-      await Promise.all([app.close(), ops.close()])
+      await app.close()
       await refused.stop()
       await Promise.all([replay.close(), known.close()])
     },
@@ -306,10 +306,4 @@ function drop(request: IncomingMessage, { lingerBytes, lingerMs }: Limits): Prom
     request.once('close', finish)
     request.resume()
   })
-}
-
-function addressOf<U extends string, P extends string>(app: FastifyInstance, host: string, url: U, port: P): Record<U, string> & Record<P, number> {
-  const bound = (app.server.address() as AddressInfo).port
-  const shown = host.includes(':') ? `[${host}]` : host
-  return { [url]: `http://${shown}:${bound}`, [port]: bound } as Record<U, string> & Record<P, number>
 }

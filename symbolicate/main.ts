@@ -5,12 +5,13 @@ import type { Log } from '../infra/log/log.ts'
 import type { Clock } from '../infra/service/clock.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
+import type { Checks } from '../infra/service/ops.ts'
 import type { WorkerSettings } from './config.ts'
 import { createSymbolStore, type SymbolStore } from './symbols/store.ts'
 import { createWorker, type Worker } from './worker.ts'
 
 /** The symbol store and the worker, wired; `data` holds what may be lost at any time: DATA/symbols, prepared forms. */
-export interface Symbolication { symbols: SymbolStore; worker: Worker; stop(): Promise<void> }
+export interface Symbolication { symbols: SymbolStore; worker: Worker; checks: Checks; stop(): Promise<void> }
 
 export async function startSymbolication({ settings, data, ...world }: {
   settings: WorkerSettings
@@ -30,7 +31,13 @@ export async function startSymbolication({ settings, data, ...world }: {
   }
   try {
     await worker.start()
-    return { symbols, worker, stop }
+    const checks: Checks = {
+      log: () => world.log.check(),
+      blobs: () => world.blobs.check(),
+      clickhouse: () => world.clickhouse.query({ query: 'SELECT 1' }).then((result) => result.text()),
+      parsers: () => worker.ready(),
+    }
+    return { symbols, worker, checks, stop }
   } catch (error) {
     await stop()
     throw error

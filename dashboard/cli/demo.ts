@@ -6,15 +6,18 @@ import { setFlagsFromString } from 'node:v8'
 import type { Command } from 'commander'
 import { TOPIC_ACCEPTED } from '../../infra/log/log.ts'
 import { createManualClock, systemClock, type Clock } from '../../infra/service/clock.ts'
-import { createLogger } from '../../infra/service/logger.ts'
-import { stopOnSignal } from '../../infra/service/stop.ts'
+import { runProcess } from '../../infra/service/process.ts'
+import { ingestSettingsSchema } from '../../ingest/config.ts'
 import { createFleet } from '../../ingest/device/fleet.ts'
 import { postReport } from '../../ingest/device/post.ts'
 import { signReport } from '../../ingest/device/sign.ts'
 import { workerSettingsSchema } from '../../symbolicate/config.ts'
 import { dumpOf, STORY_DAYS, writeStory, type PlannedReport, type Story } from '../demo/story.ts'
+import { dashboardSettingsSchema } from '../config.ts'
+import { loadConfiguration } from '../configuration.ts'
 import { startPipeline, type Pipeline } from './pipeline.ts'
-import { DEFAULT_DASHBOARD_PORT, DEFAULT_INGEST_PORT, explainStart, portNumber } from './start.ts'
+import { configOf, portNumber } from './options.ts'
+import { explainStart } from './start.ts'
 
 /**
  * `overrun demo`: the embedded default, and a seeded story of two weeks that is played through its front door: each
@@ -36,34 +39,36 @@ export function registerDemo(program: Command): void {
     .command('demo')
     .description('Play two weeks of a fleet, with an attack, through the front door, and show them')
     .option('--data <directory>', 'where to keep it; a new temporary folder by default')
-    .option('--ingest-port <port>', 'for devices; 0 is any free one', portNumber, DEFAULT_INGEST_PORT)
-    .option('--dashboard-port <port>', 'for people; 0 is any free one', portNumber, DEFAULT_DASHBOARD_PORT)
+    .option('--ingest-port <port>', 'for devices; 0 is any free one', portNumber, ingestSettingsSchema.parse({}).port)
+    .option('--dashboard-port <port>', 'for people; 0 is any free one', portNumber, dashboardSettingsSchema.shape.port.parse(undefined))
     .option('--seed <number>', 'another seed tells another story', Number, 7)
     .option('--devices <number>', 'size of the fleet', Number, 240)
     .option('--json', 'print one line of JSON when the story is told')
     .option('--exit', 'end when the story is told')
     .action(async (options: DemoOptions) => {
       const data = options.data ?? mkdtempSync(join(tmpdir(), 'overrun-demo-'))
+      const { ingestPort, dashboardPort } = options
       const end = Date.now()
       const clock = createStoryClock(end - STORY_DAYS * DAY)
-      const logger = createLogger({ part: 'overrun', level: 'warn' })
-      let pipeline: Pipeline
-      try {
-        pipeline = await startPipeline({ data, ingestPort: options.ingestPort, dashboardPort: options.dashboardPort, clock, logger, watch: false, quotas: { devicePerMinute: 1e6, deviceBurst: 1e6 } })
-      } catch (error) {
-        console.error(`overrun demo: ${explainStart(error, { ...options, data })}`)
-        process.exit(1)
-      }
-      stopOnSignal(() => pipeline.stop())
-      // Else the haste of the story alone grows V8's young generation to 128 MiB; what follows needs a tenth of it.
-      setFlagsFromString('--semi-space-growth-factor=1')
-      const told = await tell(pipeline, clock, writeStory({ seed: options.seed, end, devices: options.devices }), end)
-      setFlagsFromString('--semi-space-growth-factor=2')
-      clock.followTheRealOne()
-      pipeline.detectors.start()
-      if (options.json) console.log(JSON.stringify({ ingest_url: pipeline.ingestUrl, dashboard_url: pipeline.dashboardUrl, token: pipeline.token, ...told }))
-      else console.log(farewell(pipeline, told))
-      if (options.exit) await pipeline.stop().then(() => process.exit(0))
+      // A story sends from one address and a few devices. It is the same everywhere: the environment has no part in it.
+      const loaded = loadConfiguration({ env: {}, options: {
+        data, logLevel: 'warn', 'ingest.port': ingestPort, 'dashboard.port': dashboardPort, 'ingest.quotas.devicePerMinute': 1e6, 'ingest.quotas.deviceBurst': 1e6,
+      } })
+      const { stop } = await runProcess({
+        part: 'demo', config: configOf(loaded), json: options.json === true, explain: (error) => explainStart(error, { data, ingestPort, dashboardPort }),
+        async start(world) {
+          const pipeline = await startPipeline({ configuration: loaded.value, clock, watch: false, world })
+          // Else the haste of the story alone grows V8's young generation to 128 MiB; what follows needs a tenth of it.
+          setFlagsFromString('--semi-space-growth-factor=1')
+          const told = await tell(pipeline, clock, writeStory({ seed: options.seed, end, devices: options.devices }), end)
+          setFlagsFromString('--semi-space-growth-factor=2')
+          clock.followTheRealOne()
+          pipeline.detectors.start()
+          const { ingestUrl: ingest_url, dashboardUrl: dashboard_url, token, checks } = pipeline
+          return { checks, addresses: { ingest_url, dashboard_url }, printed: { token, ...told }, welcome: farewell(pipeline, told) }
+        },
+      })
+      if (options.exit) await stop().then(() => process.exit(0))
     })
 }
 

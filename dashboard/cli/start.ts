@@ -1,57 +1,42 @@
-import { randomBytes } from 'node:crypto'
-import { InvalidArgumentError, Option, type Command } from 'commander'
+import type { Command } from 'commander'
 import { systemClock } from '../../infra/service/clock.ts'
 import { messageOf } from '../../infra/service/errors.ts'
-import { createLogger } from '../../infra/service/logger.ts'
-import { stopOnSignal } from '../../infra/service/stop.ts'
-import type { Channel } from '../alert/channels.ts'
-import { keptSecret, startPipeline, type Pipeline } from './pipeline.ts'
+import { runProcess } from '../../infra/service/process.ts'
 import { DEFAULT_DATA } from '../../infra/service/server-file.ts'
+import { addProcessOptions, configOf, configurationOf, portNumber, type ProcessOptions } from './options.ts'
+import { startPipeline, type Pipeline } from './pipeline.ts'
 
-export const DEFAULT_INGEST_PORT = 4680
-export const DEFAULT_DASHBOARD_PORT = 4681
-
-interface StartOptions { data: string; ingestPort: number; dashboardPort: number; logLevel: string; webhook?: string; webhookSecret?: string; webhookInside?: boolean; json?: boolean }
+interface StartOptions extends ProcessOptions { ingestPort?: number; dashboardPort?: number; webhook?: string; webhookSecret?: string; webhookInside?: boolean }
 
 /** `overrun start`: everything in one process, until it is told to stop. What was acknowledged survives any end. */
 export function registerStart(program: Command): void {
-  program
-    .command('start')
+  addProcessOptions(program.command('start'))
     .description('Run ingest, worker, detectors and dashboard in one process; data stays in a folder')
-    .option('--data <directory>', 'where everything is kept', DEFAULT_DATA)
-    .option('--ingest-port <port>', 'for devices; 0 is any free one', portNumber, DEFAULT_INGEST_PORT)
-    .option('--dashboard-port <port>', 'for people; 0 is any free one', portNumber, DEFAULT_DASHBOARD_PORT)
-    .option('--log-level <level>', 'debug, info, warn or error; lines of JSON on standard error', 'warn')
+    .option('--ingest-port <port>', 'for devices; 0 is any free one', portNumber)
+    .option('--dashboard-port <port>', 'for people; 0 is any free one', portNumber)
     .option('--webhook <url>', 'tell this address of alerts (Standard Webhooks)')
-    .addOption(new Option('--webhook-secret <secret>', 'whsec_ and base64; made and kept in DATA/webhook-secret when left out').env('OVERRUN_WEBHOOK_SECRET'))
+    .option('--webhook-secret <secret>', 'whsec_ and base64; made and kept in DATA/webhook-secret when left out')
     .option('--webhook-inside', 'the address may be a private one')
-    .option('--json', 'print one line of JSON with both addresses and the token when ready')
     .action(async (options: StartOptions) => {
-      const logger = createLogger({ part: 'overrun', level: options.logLevel })
-      let pipeline: Pipeline
-      try {
-        pipeline = await startPipeline({ ...options, clock: systemClock, logger, watch: true, webhooks: webhooksOf(options) })
-      } catch (error) {
-        console.error(`overrun start: ${explainStart(error, options)}`)
-        process.exit(1)
-      }
-      stopOnSignal(() => pipeline.stop())
-      const { ingestUrl, dashboardUrl, token } = pipeline
-      if (options.json) console.log(JSON.stringify({ ingest_url: ingestUrl, dashboard_url: dashboardUrl, token }))
-      else console.log(welcome(pipeline, options.data))
+      const loaded = configurationOf('start', options, {
+        // A terminal shows the welcome, not every line.
+        defaults: { logLevel: 'warn' },
+        options: {
+          'ingest.port': options.ingestPort, 'dashboard.port': options.dashboardPort, 'dashboard.webhook.url': options.webhook,
+          'dashboard.webhook.secret': options.webhookSecret, 'dashboard.webhook.inside': options.webhookInside,
+        },
+      })
+      const configuration = loaded.value
+      const { data, ingest: { port: ingestPort }, dashboard: { port: dashboardPort } } = configuration
+      await runProcess({
+        part: 'start', config: configOf(loaded), json: options.json === true, explain: (error) => explainStart(error, { data, ingestPort, dashboardPort }),
+        async start(world) {
+          const pipeline = await startPipeline({ configuration, clock: systemClock, watch: true, world })
+          const { ingestUrl: ingest_url, dashboardUrl: dashboard_url, token, checks } = pipeline
+          return { checks, addresses: { ingest_url, dashboard_url }, printed: { token }, welcome: welcome(pipeline, data) }
+        },
+      })
     })
-}
-
-function webhooksOf({ data, webhook: url, webhookSecret, webhookInside = false }: StartOptions): Channel[] {
-  if (url === undefined) return []
-  const secret = webhookSecret ?? keptSecret(data, 'webhook-secret', () => `whsec_${randomBytes(32).toString('base64')}`)
-  return [{ name: 'webhook', url, secrets: [secret], allowPrivate: webhookInside }]
-}
-
-export function portNumber(text: string): number {
-  const port = Number(text)
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new InvalidArgumentError('a port from 0 to 65535 is expected')
-  return port
 }
 
 /** The two things that go wrong at a start are a port and a folder that somebody else has. */
@@ -59,7 +44,7 @@ export function explainStart(error: unknown, { data, ingestPort, dashboardPort }
   const message = messageOf(error)
   const { code } = error as { code?: string }
   if (code === 'EADDRINUSE') return `${message}. Is it running already? Other ports: --ingest-port and --dashboard-port (now ${ingestPort} and ${dashboardPort}; 0 is any free one).`
-  if (code === 'log-in-use') return `${message}. Stop the other one, or give this one a folder of its own with --data (now ${data}).`
+  if (code === 'log-in-use' || code === 'clickhouse-directory-in-use') return `${message}. Stop the other one, or give this one a folder of its own with --data (now ${data}).`
   return message
 }
 

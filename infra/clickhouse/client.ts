@@ -8,11 +8,11 @@ export interface ClickHouseAddress { url: string; username: string; password: st
 
 export type ClickHouse = ClickHouseClient
 
-export function connectClickHouse(address: ClickHouseAddress, application: string): ClickHouse {
+export function connectClickHouse(address: ClickHouseAddress, application: string, { timeoutMs = 60_000 }: { timeoutMs?: number } = {}): ClickHouse {
   return createClient({
     ...address,
     application,
-    request_timeout: 60_000,
+    request_timeout: timeoutMs,
     max_open_connections: 8,
     // Every error is thrown to whoever asked; logged here as well it would be logged twice.
     log: { level: ClickHouseLogLevel.OFF },

@@ -4,7 +4,7 @@ import { z } from 'zod'
 export const serverSettingsSchema = z.object({
   url: z.url({ protocol: /^https?$/ }).refine((url) => URL.canParse(url) && new URL(url).username === '' && new URL(url).password === '', 'name and password have settings of their own')
     .describe('Address of its HTTP interface'),
-  user: z.string().min(1).default('default').describe('Our user there'),
+  username: z.string().min(1).default('default').describe('Our user there'),
   password: z.string().default('').meta({ secret: true, description: 'Password of our user' }),
   database: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,62}$/).default('default').describe('Database of our tables; `overrun migrate` makes it'),
 })

@@ -19,10 +19,8 @@ export async function openClickHouse({ settings: { server, memoryBytes }, data, 
   logger: Logger
 }): Promise<OpenClickHouse> {
   if (server !== undefined) {
-    const { user: username, ...rest } = server
-    const address = { ...rest, username }
-    const clickhouse = connectClickHouse(address, application)
-    return { clickhouse, address, close: () => clickhouse.close() }
+    const clickhouse = connectClickHouse(server, application)
+    return { clickhouse, address: server, close: () => clickhouse.close() }
   }
   const engine = await startEmbeddedClickHouse({ directory: join(data, 'clickhouse'), logger, memoryLimitBytes: memoryBytes })
   const clickhouse = connectClickHouse(engine.address, application)

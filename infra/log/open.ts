@@ -5,13 +5,16 @@ import type { Logger } from '../service/logger.ts'
 import type { Metrics } from '../service/metrics.ts'
 import type { KafkaSettings, LogSettings } from './config.ts'
 import { openEmbeddedLog } from './embedded.ts'
-import { connectKafkaLog, type KafkaLogOptions } from './kafka.ts'
+import type { KafkaLogOptions } from './kafka.ts'
 import type { Log } from './log.ts'
 
-/** The log that the settings name: Kafka, or DATA/log. */
+/** The log that the settings name: Kafka, or DATA/log. kafkajs is loaded only where there is a Kafka. */
 export async function openLog({ settings, data, logger, metrics }: { settings: LogSettings; data: string; logger: Logger; metrics?: Metrics }): Promise<Log> {
   const { kafka, retention, maxBytesInFlight } = settings
-  if (kafka !== undefined) return connectKafkaLog({ ...kafkaOptions(kafka), retention, maxBytesInFlight, logger })
+  if (kafka !== undefined) {
+    const { connectKafkaLog } = await import('./kafka.ts')
+    return connectKafkaLog({ ...kafkaOptions(kafka), retention, maxBytesInFlight, logger })
+  }
   return openEmbeddedLog({ directory: join(data, 'log'), retention, maxBytesInFlight, logger, ...(metrics ? { metrics } : {}) })
 }
 

@@ -11,7 +11,7 @@ export const opsSettingsSchema = z.object({
 export type OpsSettings = z.infer<typeof opsSettingsSchema>
 
 /** What a process needs to do its work, by name; each rejects with why it is not there. */
-export type Checks = Readonly<Record<string, () => Promise<unknown>>>
+export type Checks<Name extends string = string> = Readonly<Record<Name, () => Promise<unknown>>>
 
 /**
  * For those who run a process, on a listener of its own: /livez says that it answers and asks nobody else, /readyz that
@@ -24,14 +24,24 @@ export interface Ops {
 
 const CHECK_MS = 5_000
 
-export function createOps({ settings: { host, port }, metrics, checks }: { settings: OpsSettings; metrics: Metrics; checks: () => Checks }): Ops {
+export function createOps({ settings: { host, port }, metrics, checks, hints = () => ({}) }: {
+  settings: OpsSettings
+  metrics: Metrics
+  checks: () => Checks
+  /** Shown with ?verbose, and never a reason not to be ready. */
+  hints?: () => Checks
+}): Ops {
   const app = Fastify({ logger: false, forceCloseConnections: true })
   app.get('/livez', (_request, reply) => reply.type('text/plain').send('ok\n'))
   app.get<{ Querystring: { verbose?: string } }>('/readyz', async ({ query }, reply) => {
-    const results = await Promise.all(Object.entries(checks()).map(async ([name, check]) => [name, await outcomeOf(check)] as const))
+    const verbose = query.verbose !== undefined
+    const results = await outcomesOf(checks())
     const failed = results.filter(([, outcome]) => outcome !== 'ok')
     const ready = failed.length === 0
-    return reply.code(ready ? 200 : 503).send({ ready, checks: Object.fromEntries(query.verbose === undefined ? failed : results) })
+    const beside = verbose ? await outcomesOf(hints()) : []
+    return reply.code(ready ? 200 : 503).send({
+      ready, checks: Object.fromEntries(verbose ? results : failed), ...(beside.length === 0 ? {} : { hints: Object.fromEntries(beside) }),
+    })
   })
   app.get('/metrics', async (_request, reply) => reply.type(metrics.contentType).send(await metrics.metrics()))
   return {
@@ -43,6 +53,8 @@ export function createOps({ settings: { host, port }, metrics, checks }: { setti
     stop: () => app.close(),
   }
 }
+
+const outcomesOf = (checks: Checks) => Promise.all(Object.entries(checks).map(async ([name, check]) => [name, await outcomeOf(check)] as const))
 
 async function outcomeOf(check: () => Promise<unknown>): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>()

@@ -7,7 +7,12 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { registerAddAnchor } from '../../dashboard/cli/add-anchor.ts'
 import { registerRevoke } from '../../dashboard/cli/revoke.ts'
 import { fleetSchema } from '../../dashboard/api/contract.ts'
+import { blobSettingsSchema } from '../../infra/blobs/config.ts'
+import { openBlobs } from '../../infra/blobs/open.ts'
+import { logSettingsSchema } from '../../infra/log/config.ts'
+import { openLog } from '../../infra/log/open.ts'
 import { systemClock } from '../../infra/service/clock.ts'
+import { createMetrics } from '../../infra/service/metrics.ts'
 import { ingestSettingsSchema } from '../../ingest/config.ts'
 import { createFleet, type FleetDevice } from '../../ingest/device/fleet.ts'
 import { signReport } from '../../ingest/device/sign.ts'
@@ -33,7 +38,13 @@ let world: TestDashboard
 let folder: string
 const doors: RunningIngest[] = []
 const open = async (index: number) => {
-  doors[index] = await startIngest({ settings, data: join(folder, `ingest-${index}`), clock: systemClock, logger: quietLogger, load: loadRegistryFromClickHouse(world.world.clickhouse) })
+  const data = join(folder, `ingest-${index}`)
+  const log = await openLog({ settings: logSettingsSchema.parse({}), data, logger: quietLogger })
+  const blobs = await openBlobs({ settings: blobSettingsSchema.parse({}), data })
+  const ingest = await startIngest({
+    settings, data, log, blobs, clock: systemClock, logger: quietLogger, metrics: createMetrics({ defaults: false }), load: loadRegistryFromClickHouse(world.world.clickhouse),
+  })
+  doors[index] = { ...ingest, stop: () => ingest.stop().then(() => log.close()) }
 }
 beforeAll(async () => {
   world = await startTestDashboard({ now })

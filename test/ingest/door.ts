@@ -10,6 +10,7 @@ import { TOPIC_ACCEPTED, type Log } from '../../infra/log/log.ts'
 import { createManualClock } from '../../infra/service/clock.ts'
 import { createLogger } from '../../infra/service/logger.ts'
 import { createMetrics } from '../../infra/service/metrics.ts'
+import { createOps, opsSettingsSchema } from '../../infra/service/ops.ts'
 import { ingestSettingsSchema } from '../../ingest/config.ts'
 import { decodeMessage, type AcceptedCrash, type Heartbeat, type Refused } from '../../ingest/contract.ts'
 import { createFleet, type FleetDevice } from '../../ingest/device/fleet.ts'
@@ -62,8 +63,10 @@ export async function openDoor(options: DoorOptions = {}) {
       settings, log: options.wrapLog?.(log) ?? log, blobs: options.wrapBlobs?.(blobs) ?? blobs, registry, clock, logger, metrics,
       directory: join(data, 'ingest'),
     })
-    const address = await ingest.start()
+    const ops = createOps({ settings: opsSettingsSchema.parse({}), metrics, checks: () => ingest.checks })
+    const address = { ...await ingest.start(), opsUrl: (await ops.start()).url }
     const stop = async () => {
+      await ops.stop()
       await ingest.stop()
       await registry.stop()
       await log.close()

@@ -1,0 +1,66 @@
+import { randomBytes } from 'node:crypto'
+import type { Blobs } from '../infra/blobs/blobs.ts'
+import type { ClickHouse } from '../infra/clickhouse/client.ts'
+import type { Clock } from '../infra/service/clock.ts'
+import { keptSecret } from '../infra/service/kept-secret.ts'
+import type { Logger } from '../infra/service/logger.ts'
+import type { Metrics } from '../infra/service/metrics.ts'
+import { createStopper } from '../infra/service/stop.ts'
+import type { SymbolStore } from '../symbolicate/symbols/store.ts'
+import { createChannels, type Channel } from './alert/channels.ts'
+import type { Configuration } from './configuration.ts'
+import { createDetectors, type Detectors } from './detect/detectors.ts'
+import { createDashboard } from './server.ts'
+
+/**
+ * The listener of people, the detectors and those who are told, wired. Of its own it has DATA/token and DATA/webhook-secret,
+ * when no setting says them.
+ *
+ * Detectors run in every process that has `detectors` on. One is enough; two do no harm but work: an alert has the same
+ * id, version and message id whoever finds it, its row replaces itself, and a receiver that keeps message ids hears it once.
+ */
+export interface RunningDashboard { url: string; token: string; detectors: Detectors; stop(): Promise<void> }
+
+export async function startDashboard({ settings, data, watch, onRegistryChange, reprocess, ...world }: {
+  settings: Configuration['dashboard']
+  data: string
+  clickhouse: ClickHouse
+  blobs: Blobs
+  symbols: Pick<SymbolStore, 'put'>
+  clock: Clock
+  logger: Logger
+  metrics: Metrics
+  /** Let the detectors look every few seconds. A story that moves the clock asks them itself. */
+  watch: boolean
+  /** Told after a decision that ingest reads, when ingest is in this process too. */
+  onRegistryChange?: () => unknown
+  /** Told after an upload of symbols, when the worker is in this process too. */
+  reprocess?: (debugId: string) => unknown
+}): Promise<RunningDashboard> {
+  const { logger } = world
+  const stopper = createStopper((part, reason) => logger.error({ part, reason }, 'did not stop cleanly'))
+  const token = settings.token ?? keptSecret(data, 'token', () => randomBytes(24).toString('base64url'))
+  try {
+    const dashboard = createDashboard({
+      ...world, settings: { ...settings, token }, ...(onRegistryChange ? { onRegistryChange } : {}), ...(reprocess ? { reprocess } : {}),
+    })
+    stopper.add('dashboard', () => dashboard.stop())
+    const { url } = await dashboard.start()
+    const channels = createChannels({ ...world, settings: { channels: settings.detectors ? channelsOf(settings, data) : [], pageUrl: url } })
+    stopper.add('channels', () => channels.stop())
+    await channels.resume()
+    const detectors = createDetectors({ ...world, notify: channels.notify })
+    stopper.add('detectors', () => detectors.stop())
+    if (watch && settings.detectors) detectors.start()
+    return { url, token, detectors, stop: () => stopper.stop() }
+  } catch (error) {
+    await stopper.stop()
+    throw error
+  }
+}
+
+function channelsOf({ webhook }: Configuration['dashboard'], data: string): Channel[] {
+  if (webhook === undefined) return []
+  const secret = webhook.secret ?? keptSecret(data, 'webhook-secret', () => `whsec_${randomBytes(32).toString('base64')}`)
+  return [{ name: 'webhook', url: webhook.url, secrets: [secret], allowPrivate: webhook.inside }]
+}
