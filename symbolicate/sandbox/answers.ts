@@ -6,15 +6,14 @@ import { REFUSALS, WireError, type Answer } from './wire.ts'
 /**
  * The shape of everything that a parser's child may say. The child has read hostile bytes and is not trusted: a field
  * that is missing, of another type, too long or outside its closed list costs the child its life and nothing else.
- * Lengths are bounded here, the sum of them by the frame. Text stays text: lone surrogates are replaced, since neither
- * ClickHouse's JSON reader nor a browser takes them.
+ * Lengths are bounded here, the sum of them by the frame. Text stays text; that it is well-formed is wire.ts' part.
  */
-const text = (max: number) => z.string().max(max).transform((s) => s.toWellFormed())
+const text = (max: number) => z.string().max(max)
 const name = text(4096)
 const line = text(16_384)
 const count = z.int().nonnegative()
-const address = z.union([z.bigint(), z.int()]).transform(BigInt).pipe(z.bigint().nonnegative().max(0xffff_ffff_ffff_ffffn))
 const hex = z.string().regex(/^0x[0-9a-f]{1,16}$/)
+const address = hex.transform(BigInt)
 const access = z.enum(['read', 'write', 'execute', 'free', 'unknown'])
 const note = z.object({ slug: z.string().max(64), text: line })
 

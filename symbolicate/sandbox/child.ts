@@ -5,7 +5,7 @@ import type { SymbolLookup, SymbolSource } from '../symbols/source.ts'
 import { inflate } from './inflate.ts'
 import { openCached } from './opened.ts'
 import { prepare } from './prepare.ts'
-import { createFrameReader, frame, type Answer, type Order } from './wire.ts'
+import { createFrameReader, send, type Answer, type Order } from './wire.ts'
 
 /**
  * The parser's child: reads one order at a time from its standard input and answers on its standard output (wire.ts).
@@ -24,11 +24,8 @@ async function next(): Promise<Order> {
 }
 
 function say(answer: Answer) {
-  let bytes = frame(answer)
-  if (bytes.length - 4 > answerBytes) {
-    bytes = frame({ t: 'refused', status: 'budget-exceeded', reason: `answer of ${bytes.length} bytes, at most ${answerBytes} are allowed` })
-  }
-  process.stdout.write(bytes)
+  if (send(process.stdout, answer, answerBytes)) return
+  send(process.stdout, { t: 'refused', status: 'budget-exceeded', reason: `answer of more than the ${answerBytes} bytes that are allowed` })
 }
 
 async function ask<T extends Order['t']>(question: Answer, wanted: T): Promise<Extract<Order, { t: T }>> {

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { messageOf } from '../../infra/service/errors.ts'
 import type { ModuleIdentity } from '../symbols/source.ts'
 import { checkAnswer } from './answers.ts'
-import { createFrameReader, frame, type Answer, type Located, type Order } from './wire.ts'
+import { createFrameReader, send, type Answer, type Located, type Order } from './wire.ts'
 
 /**
  * One parser's child and its warden. The child has an empty environment, Node's --permission with read access to the
@@ -104,7 +104,7 @@ export function startWarden({ cacheDirectory, memoryBytes, answerBytes, program 
         : { t: 'map', path: await job.asked.map(answer.debugId) }
       if (running !== job) return
       job.clock.resume()
-      spawned.stdin.write(frame(order))
+      send(spawned.stdin, order)
     }).catch((error: unknown) => doom({ t: 'broken', error }))
   }
 
@@ -145,7 +145,7 @@ export function startWarden({ cacheDirectory, memoryBytes, answerBytes, program 
           }, POLL_MS),
         }
         if (fate !== null || spawned.exitCode !== null || spawned.signalCode !== null) return finish({ t: 'killed', why: 'died', reason: 'parser was gone before the job' })
-        spawned.stdin.write(frame(order))
+        send(spawned.stdin, order)
       })
     },
     kill: (why, reason) => doom({ t: 'killed', why, reason }),

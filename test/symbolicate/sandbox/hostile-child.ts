@@ -28,7 +28,7 @@ const deeds: Record<string, () => void> = {
   spin: () => { for (;;); },
   hog: () => { for (;;) held.push(new Uint8Array(8 * 2 ** 20).fill(1)) },
   die: () => process.exit(7),
-  lie: () => process.stdout.write(frame({ t: 'analysis', analysis: { status: 'ok' } } as never)),
+  lie: () => process.stdout.write(frame({ t: 'analysis', analysis: { status: 'ok', evidence: { faultAddress: null, pc: null, sp: null } } } as never)),
   garbage: () => process.stdout.write(Buffer.from([0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff])),
   huge: () => process.stdout.write(Buffer.from([0x7f, 0xff, 0xff, 0xff, 0x40])),
   ask: () => { for (let i = 0; i < 20_000; i++) process.stdout.write(frame({ t: 'map?', debugId: String(i) })) },
