@@ -8,6 +8,8 @@ import { registerIngest } from './dashboard/cli/ingest.ts'
 import { registerMigrate } from './dashboard/cli/migrate.ts'
 import { registerSymbolicate } from './dashboard/cli/symbolicate.ts'
 import { registerAddAnchor } from './dashboard/cli/add-anchor.ts'
+import { registerAdmission } from './dashboard/cli/admission.ts'
+import { registerDevice } from './dashboard/cli/device.ts'
 import { registerInventory } from './dashboard/cli/inventory.ts'
 import { registerRevoke } from './dashboard/cli/revoke.ts'
 import { registerVerify } from './dashboard/cli/verify.ts'
@@ -38,6 +40,8 @@ registerFleetInit(fleet)
 registerAddAnchor(fleet)
 registerRevoke(fleet)
 registerInventory(fleet)
+registerAdmission(fleet)
+registerDevice(program)
 registerCertCheck(program.command('cert').description('Certificate chains of devices'))
 
 await program.parseAsync()

@@ -7,7 +7,7 @@ import { readBucketDevices } from '../queries/bucket-devices.ts'
 import { readBucketFirmware } from '../queries/bucket-firmware.ts'
 import { readBucketLife } from '../queries/bucket.ts'
 import { readBuckets, type BucketsAsked } from '../queries/buckets.ts'
-import { readDeviceStatus, readTriage } from '../queries/decisions.ts'
+import { readDeviceStates, readTriage } from '../queries/decisions.ts'
 import { readEvents } from '../queries/events.ts'
 import { readMerges, type Merges } from '../queries/merges.ts'
 import { readSeries, slotted } from '../queries/series.ts'
@@ -81,9 +81,9 @@ export function bucketRoutes(api: Api, deps: ApiDeps): void {
   }, async ({ params, query }) => {
     const { scope, after } = readCursor(query.cursor, deviceKey, scopeOf(deps, query))
     const members = await membersOf(deps, scope.fleet, params.id)
-    const [rows, status] = await Promise.all([readBucketDevices(clickhouse, scope, members, { limit: query.limit + 1, after }), readDeviceStatus(clickhouse, scope.fleet)])
+    const [rows, states] = await Promise.all([readBucketDevices(clickhouse, scope, members, { limit: query.limit + 1, after }), readDeviceStates(clickhouse, scope.fleet)])
     const page = pageOf(rows, query.limit, scope, (row) => [row.crashes, row.device])
-    return { ...page, items: page.items.map((row) => ({ ...row, status: status.get(row.device)?.status ?? ('active' as const) })), as_of: iso(clock.now()) }
+    return { ...page, items: page.items.map((row) => ({ ...row, status: states.of(row.device).status })), as_of: iso(clock.now()) }
   })
 
   api.get('/api/v1/buckets/:id/firmware', {

@@ -57,7 +57,8 @@ export type Problem = z.infer<typeof problemSchema>
 // ---- people's words ----
 export const TRIAGE_STATES = ['new', 'investigating', 'not-a-vulnerability', 'vulnerability', 'actively-exploited', 'resolved', 'muted'] as const
 export const VERDICTS = ['attack', 'bug', 'release', 'hardware', 'lab'] as const
-export const DEVICE_STATUSES = ['active', 'disabled', 'revoked'] as const
+/** `pending`: heard and kept, counted only when somebody admits it. */
+export const DEVICE_STATUSES = ['active', 'disabled', 'revoked', 'pending'] as const
 export const ISSUER_STATUSES = ['active', 'disabled'] as const
 export const keyProtection = z.enum(['hardware', 'software', 'unknown'])
 
@@ -403,6 +404,21 @@ export const crashDetailSchema = crashSummarySchema.extend({
 export type CrashDetail = z.infer<typeof crashDetailSchema>
 
 // ---- devices ----
+/** Reports that a quota kept out between two times; `device` is empty for all that found no room in the summary. */
+export const refusalSchema = z.object({
+  id: z.string(),
+  device: z.string(),
+  slug: z.enum(['quota-device', 'quota-issuer', 'quota-fleet']),
+  first_at: time,
+  last_at: time,
+  reports: count,
+  /** SHA-256 of the dumps as signed, and how many reports had each; those of a longer list are in `reports` alone. */
+  digests: z.array(z.object({ digest: z.string(), reports: count })),
+})
+export type StoredRefusal = z.infer<typeof refusalSchema>
+export const refusalsPageSchema = page(refusalSchema)
+export type RefusalsPage = z.infer<typeof refusalsPageSchema>
+
 const deviceStatusOf = z.object({ status: z.enum(DEVICE_STATUSES), reason: z.string(), at: time.nullable(), actor: z.string().nullable() })
 export const deviceSummarySchema = z.object({
   device: z.string(),
@@ -440,6 +456,8 @@ export const deviceDetailSchema = deviceSummarySchema.extend({
     shared_with: z.array(z.string()),
   })),
   versions: z.array(z.object({ swversion: z.string(), first_seen: time, last_seen: time, crashes: count })),
+  /** What quotas kept out, newest first, at most 100. */
+  refusals: z.array(refusalSchema),
   /** Newest first, at most 500. */
   timeline: z.array(crashSummarySchema),
   open_alerts: z.array(alertSummarySchema),
@@ -506,6 +524,8 @@ export type Overview = z.infer<typeof overviewSchema>
 const tau = z.number().gt(0).lt(1)
 /** Ingest and the detectors read these too (event `fleet.settings`); what is absent keeps its default. */
 export const fleetSettingsSchema = z.object({
+  /** What a device is that nobody has decided about. Those that are known when it becomes `pending` are admitted. */
+  first_sight: z.enum(['active', 'pending']).optional(),
   /** Compartments that face the network. */
   net_facing: z.array(z.string().max(256)).max(256).optional(),
   /** Days after its end that a device certificate is still accepted, flagged. */
@@ -513,6 +533,8 @@ export const fleetSettingsSchema = z.object({
   /** Whether unsigned multipart uploads are taken, and under which keys. */
   project_key_uploads: z.boolean().optional(),
   project_keys: z.array(z.string().min(8).max(128)).max(64).optional(),
+  /** Gateways that vouch for the devices behind them: name to the SHA-256 of the token. */
+  gateways: z.record(z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/), z.string().regex(/^[0-9a-f]{64}$/)).optional(),
   /** Extended key usages (OIDs) of which a device certificate must have one. */
   eku: z.union([z.literal('any'), z.array(z.string().regex(/^\d+(\.\d+)+$/)).min(1).max(32)]).optional(),
   /** Whether each issuer on a device's path needs a revocation list that is current. */
@@ -534,7 +556,11 @@ export const anchorSchema = z.object({
   actor: z.string(),
   /** Whether whoever added it has shown that the CA's key is at hand. */
   proven: z.boolean(),
+  /** Goes before its devices' names, where manufacturers number alike; null: nothing does. */
+  scope: z.string().nullable(),
 })
+/** The token is told this once. */
+export const gatewaySchema = z.object({ name: z.string(), token: z.string() })
 export const crlSchema = z.object({
   /** `crl:` and the SHA-256 of the CA's public key. */
   subject: z.string(),

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { parseJson } from '../queries/ask.ts'
 import { readNeighbours } from '../queries/crash-neighbours.ts'
 import { readCrash, type StoredCrash } from '../queries/crash.ts'
-import { readDeviceStatus } from '../queries/decisions.ts'
+import { readDeviceStates } from '../queries/decisions.ts'
 import { ACTOR, type Api, type ApiDeps } from './api.ts'
 import { membersOf } from './buckets.ts'
 import { crashDetailSchema, reportSchema, type CrashDetail } from './contract.ts'
@@ -26,13 +26,13 @@ export function crashRoutes(api: Api, deps: ApiDeps): void {
     const crash = await stored(id, query.fleet)
     const { pack: _pack, dump_offset: _dump, manifest_pack: _manifestPack, manifest_offset: _manifest, report: text, ...rest } = crash
     const members = await membersOf(deps, crash.fleet, crash.bucket)
-    const [neighbours, status] = await Promise.all([readNeighbours(clickhouse, crash, members), readDeviceStatus(clickhouse, crash.fleet)])
+    const [neighbours, states] = await Promise.all([readNeighbours(clickhouse, crash, members), readDeviceStates(clickhouse, crash.fleet)])
     const report = reportSchema.safeParse(parseJson(text))
     return {
       ...rest, ...neighbours,
       report: report.data ?? null,
       report_fault: report.success ? null : z.prettifyError(report.error),
-      device_status: status.get(crash.device)?.status ?? 'active',
+      device_status: states.of(crash.device).status,
     }
   })
 

@@ -8,7 +8,7 @@ import { ACTOR, fleetOf, type Api, type ApiDeps } from './api.ts'
 import { alertParams } from './alerts.ts'
 import { bucketScope } from './buckets.ts'
 import { eventSchema, type Event } from './contract.ts'
-import { deviceStatusBodySchema, mergeBodySchema, scopeQuerySchema, triageBodySchema, unmergeBodySchema, verdictBodySchema } from './requests.ts'
+import { deviceStatusBodySchema, mergeBodySchema, rebaseBodySchema, scopeQuerySchema, triageBodySchema, unmergeBodySchema, verdictBodySchema } from './requests.ts'
 import { deviceParams } from './devices.ts'
 import { Refused } from './problems.ts'
 
@@ -54,9 +54,17 @@ export function decisionRoutes(api: Api, deps: ApiDeps): void {
 
   // A device may be disabled before its first crash, so it need not be known.
   api.post('/api/v1/devices/:id/status', {
-    schema: { summary: 'Disable, revoke or allow a device; ingest acts on it within seconds', tags, params: deviceParams, querystring: scopeQuerySchema, body: deviceStatusBodySchema, response },
+    schema: { summary: 'Disable, revoke, admit or hold back a device; ingest acts on it within seconds', tags, params: deviceParams, querystring: scopeQuerySchema, body: deviceStatusBodySchema, response },
   }, async ({ params: { id }, query, body }) => {
     const event = await say({ fleet: fleetOf(deps, query.fleet), kind: 'device.status', subject: `device:${id}`, body })
+    await deps.onRegistryChange()
+    return event
+  })
+
+  api.post('/api/v1/devices/:id/rebase', {
+    schema: { summary: 'Say that the boot count of a device began again, as after a factory reset', tags, params: deviceParams, querystring: scopeQuerySchema, body: rebaseBodySchema, response },
+  }, async ({ params: { id }, query, body }) => {
+    const event = await say({ fleet: fleetOf(deps, query.fleet), kind: 'device.rebased', subject: `rebase:${id}`, body })
     await deps.onRegistryChange()
     return event
   })

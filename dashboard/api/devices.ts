@@ -1,20 +1,22 @@
 import { z } from 'zod'
 import { readAlerts } from '../queries/alerts.ts'
 import { iso } from '../queries/ask.ts'
-import { readDeviceStatus } from '../queries/decisions.ts'
+import { readDeviceStates } from '../queries/decisions.ts'
 import { readDeviceCredentials, readDeviceTimeline, readDeviceVersions } from '../queries/device.ts'
 import { readDevices } from '../queries/devices.ts'
 import { readEvents } from '../queries/events.ts'
 import { readMerges } from '../queries/merges.ts'
+import { readRefusals } from '../queries/refusals.ts'
 import { scopeOf, type Api, type ApiDeps } from './api.ts'
-import { deviceDetailSchema, devicesPageSchema, type DeviceDetail } from './contract.ts'
-import { devicesQuerySchema, rangeQuerySchema } from './requests.ts'
+import { deviceDetailSchema, devicesPageSchema, refusalsPageSchema, type DeviceDetail } from './contract.ts'
+import { devicesQuerySchema, rangeQuerySchema, refusalsQuerySchema } from './requests.ts'
 import { pageOf, readCursor } from './cursor.ts'
 import { Refused } from './problems.ts'
 import { alertSummaries, deviceSummaries } from './summaries.ts'
 
 export const deviceParams = z.object({ id: z.string().min(1).max(512) })
 const deviceKey = z.tuple([z.int().nonnegative(), z.int().nonnegative(), z.string().max(512)])
+const refusalKey = z.tuple([z.int().nonnegative(), z.string().max(64)])
 const tags = ['devices']
 
 export function deviceRoutes(api: Api, deps: ApiDeps): void {
@@ -25,9 +27,21 @@ export function deviceRoutes(api: Api, deps: ApiDeps): void {
   }, async ({ query }) => {
     const { scope, after } = readCursor(query.cursor, deviceKey, scopeOf(deps, query))
     const merges = await readMerges(clickhouse, scope.fleet)
-    const rows = await readDevices(clickhouse, { scope, merges, limit: query.limit + 1, sort: query.sort, q: query.q, after })
+    const said = query.status === undefined || query.status === 'pending' ? undefined : (await readDeviceStates(clickhouse, scope.fleet)).said(query.status)
+    const filter = { ...(said && { only: said }), pending: query.status === 'pending' }
+    const rows = said?.length === 0 ? [] : await readDevices(clickhouse, { scope, merges, limit: query.limit + 1, sort: query.sort, q: query.q, after, ...filter })
     const page = pageOf(rows, query.limit, scope, (row) => [row.key_1, row.key_2, row.device])
-    return { ...page, items: await deviceSummaries(deps, scope.fleet, page.items), as_of: iso(clock.now()) }
+    const items = await deviceSummaries(deps, scope.fleet, page.items)
+    // One that was admitted since its last report is asked for as pending by the table, and is it no more.
+    return { ...page, items: query.status === undefined ? items : items.filter(({ status }) => status === query.status), as_of: iso(clock.now()) }
+  })
+
+  api.get('/api/v1/refusals', {
+    schema: { summary: 'Reports that quotas kept out, newest first', tags, querystring: refusalsQuerySchema, response: { 200: refusalsPageSchema } },
+  }, async ({ query }) => {
+    const { scope, after } = readCursor(query.cursor, refusalKey, scopeOf(deps, query))
+    const rows = await readRefusals(clickhouse, scope.fleet, { limit: query.limit + 1, before: after })
+    return { ...pageOf(rows, query.limit, scope, (row) => [Date.parse(row.last_at), row.id]), as_of: iso(clock.now()) }
   })
 
   api.get('/api/v1/devices/:id', {
@@ -38,13 +52,14 @@ export function deviceRoutes(api: Api, deps: ApiDeps): void {
     const known = await readDevices(clickhouse, { scope, merges: await readMerges(clickhouse, fleet), limit: 1, only: [id] })
     const [summary] = await deviceSummaries(deps, fleet, known)
     if (summary === undefined) throw new Refused('not-found', `fleet ${fleet} has not heard of device ${id}`)
-    const [timeline, credentials, versions, alerts, history, status] = await Promise.all([
+    const [timeline, credentials, versions, alerts, history, states, refusals] = await Promise.all([
       readDeviceTimeline(clickhouse, fleet, id), readDeviceCredentials(clickhouse, fleet, id), readDeviceVersions(clickhouse, fleet, id),
-      readAlerts(clickhouse, fleet, { limit: 50, state: 'open', devices: [id] }), readEvents(clickhouse, fleet, { subjects: [`device:${id}`], limit: 200 }), readDeviceStatus(clickhouse, fleet),
+      readAlerts(clickhouse, fleet, { limit: 50, state: 'open', devices: [id] }), readEvents(clickhouse, fleet, { subjects: [`device:${id}`, `rebase:${id}`], limit: 200 }), readDeviceStates(clickhouse, fleet),
+      readRefusals(clickhouse, fleet, { limit: 100, device: id }),
     ])
     return {
-      ...summary, timeline, credentials, versions, history,
-      registry: status.get(id) ?? { status: 'active', reason: '', at: null, actor: null },
+      ...summary, timeline, credentials, versions, history, refusals,
+      registry: states.of(id),
       open_alerts: await alertSummaries(deps, fleet, alerts),
     }
   })

@@ -1,14 +1,15 @@
-import { createHmac, X509Certificate } from 'node:crypto'
+import { createHash, createHmac, randomBytes, X509Certificate } from 'node:crypto'
 import { z } from 'zod'
 import { anchorChallenge, anchorProof, opensslProof } from '../../ingest/anchor-proof.ts'
 import { certificatesOf, lintAnchor, type LintedAnchor } from '../../ingest/chain.ts'
 import { lintCrl } from '../../ingest/crl-import.ts'
 import { isRefusal } from '../../ingest/outcome.ts'
 import { iso } from '../queries/ask.ts'
+import { readDeviceNames } from '../queries/devices.ts'
 import { readFleet, type StoredAnchor, type StoredCrl } from '../queries/fleet.ts'
 import { ACTOR, type Api, type ApiDeps } from './api.ts'
-import { anchorSchema, challengeSchema, crlSchema, eventSchema, fleetSchema, fleetSettingsSchema, type Fleet } from './contract.ts'
-import { anchorBodySchema, challengeBodySchema, crlBodySchema, issuerStatusBodySchema, removeAnchorBodySchema, scopeQuerySchema } from './requests.ts'
+import { anchorSchema, challengeSchema, crlSchema, eventSchema, fleetSchema, fleetSettingsSchema, gatewaySchema, type Fleet, type FleetSettings } from './contract.ts'
+import { anchorBodySchema, challengeBodySchema, crlBodySchema, gatewayBodySchema, issuerStatusBodySchema, removeAnchorBodySchema, scopeQuerySchema } from './requests.ts'
 import { sayEvent } from './decisions.ts'
 import { Refused } from './problems.ts'
 
@@ -20,6 +21,8 @@ const params = z.object({ fleet: scopeQuerySchema.shape.fleet.unwrap() })
 const tags = ['fleets']
 /** A revocation list of 4 MiB in PEM and JSON. */
 const CRL_BODY_LIMIT = 7 * 1024 * 1024
+/** Names in one event of those who are admitted when a fleet begins to admit devices one by one. */
+const ADMITTED_AT_ONCE = 5_000
 
 export function fleetRoutes(api: Api, deps: ApiDeps): void {
   const { clickhouse, clock, events } = deps
@@ -33,22 +36,44 @@ export function fleetRoutes(api: Api, deps: ApiDeps): void {
   api.post('/api/v1/fleets/:fleet/settings', {
     schema: { summary: 'Change some settings; the others stay', tags, params, body: fleetSettingsSchema, response: { 200: fleetSchema } },
   }, async ({ params: { fleet }, body }) => {
-    const { settingsBody } = await readFleet(clickhouse, fleet)
-    await events.append({ fleet, actor: ACTOR, kind: 'fleet.settings', subject: 'fleet', body: { ...settingsBody, ...body } })
-    await deps.onRegistryChange()
+    const { settings, settingsBody } = await readFleet(clickhouse, fleet)
+    if (body.first_sight === 'pending' && settings.first_sight !== 'pending') await admitKnown(fleet)
+    await keepSettings(fleet, { ...settingsBody, ...body })
     return fleetNow(fleet)
+  })
+
+  api.post('/api/v1/fleets/:fleet/gateways', {
+    schema: { summary: 'Let a gateway vouch for the devices behind it; the token is told this once, and one of the same name ends', tags, params, body: gatewayBodySchema, response: { 200: gatewaySchema } },
+  }, async ({ params: { fleet }, body: { name } }) => {
+    const { settings, settingsBody } = await readFleet(clickhouse, fleet)
+    const token = randomBytes(32).toString('base64url')
+    const sha256 = createHash('sha256').update(token).digest('hex')
+    await events.append({ fleet, actor: ACTOR, kind: 'fleet.gateway-added', subject: `gateway:${name}`, body: { sha256 } })
+    await keepSettings(fleet, { ...settingsBody, gateways: { ...settings.gateways, [name]: sha256 } })
+    return { name, token }
+  })
+
+  api.post('/api/v1/fleets/:fleet/gateways/:name/remove', {
+    schema: { summary: 'Believe a gateway no longer', tags, params: params.extend(gatewayBodySchema.shape), body: removeAnchorBodySchema, response: { 200: eventSchema } },
+  }, async ({ params: { fleet, name }, body }) => {
+    const { settings, settingsBody } = await readFleet(clickhouse, fleet)
+    const { [name]: sha256, ...others } = settings.gateways ?? {}
+    if (sha256 === undefined) throw new Refused('not-found', `fleet ${fleet} has no gateway ${name}`)
+    const event = await sayEvent(deps, { fleet, kind: 'fleet.gateway-removed', subject: `gateway:${name}`, body })
+    await keepSettings(fleet, { ...settingsBody, gateways: others })
+    return event
   })
 
   api.post('/api/v1/fleets/:fleet/anchors', {
     schema: { summary: 'Trust a CA', tags, params, body: anchorBodySchema, response: { 200: anchorSchema } },
-  }, async ({ params: { fleet }, body: { pem, key_protection, proof } }) => {
+  }, async ({ params: { fleet }, body: { pem, key_protection, scope, proof } }) => {
     const { anchor: { sha256, der } } = lintedAnchor(pem)
     const unproven = proof && anchorProof({ fleet, sha256, der }, proof.challenge, Buffer.from(proof.signature, 'base64'), secret, clock.now())
     if (unproven) throw new Refused('anchor-unproven', unproven.detail)
-    const anchor = { pem, key_protection, sha256, proven: proof !== undefined }
+    const anchor = { pem, key_protection, sha256, proven: proof !== undefined, ...(scope === undefined ? {} : { scope }) }
     const event = await events.append({ fleet, actor: ACTOR, kind: 'fleet.anchor-added', subject: `anchor:${sha256}`, body: anchor })
     await deps.onRegistryChange()
-    return described({ ...anchor, added_at: event.at, actor: event.actor })
+    return described({ scope: null, ...anchor, added_at: event.at, actor: event.actor })
   })
 
   api.post('/api/v1/fleets/:fleet/anchors/challenge', {
@@ -97,6 +122,19 @@ export function fleetRoutes(api: Api, deps: ApiDeps): void {
     await deps.onRegistryChange()
     return event
   })
+
+  async function keepSettings(fleet: string, body: FleetSettings & Record<string, unknown>): Promise<void> {
+    await events.append({ fleet, actor: ACTOR, kind: 'fleet.settings', subject: 'fleet', body })
+    await deps.onRegistryChange()
+  }
+
+  /** Before the policy, so that nobody who is known is held back in between. */
+  async function admitKnown(fleet: string): Promise<void> {
+    const names = await readDeviceNames(clickhouse, fleet)
+    for (let at = 0; at < names.length; at += ADMITTED_AT_ONCE) {
+      await events.append({ fleet, actor: ACTOR, kind: 'fleet.devices-admitted', subject: `admitted:${clock.now()}-${at}`, body: { devices: names.slice(at, at + ADMITTED_AT_ONCE) } })
+    }
+  }
 
   async function fleetNow(fleet: string): Promise<Fleet> {
     const { settings, anchors, crls, issuers } = await readFleet(clickhouse, fleet)

@@ -27,7 +27,8 @@ export type BucketsQuery = z.infer<typeof bucketsQuerySchema>
 
 export const alertsQuerySchema = scopeQuerySchema.extend({ limit, cursor, state: z.enum(['open', 'closed', 'all']).default('all'), queue: z.enum(['security', 'release', 'operations']).optional(), pattern: z.string().max(64).optional() })
 export const DEVICE_SORTS = ['crashes', 'last_seen', 'evidence'] as const
-export const devicesQuerySchema = pageQuerySchema.extend({ sort: z.enum(DEVICE_SORTS).default('crashes'), q: z.string().max(200).optional() })
+export const devicesQuerySchema = pageQuerySchema.extend({ sort: z.enum(DEVICE_SORTS).default('crashes'), q: z.string().max(200).optional(), status: z.enum(DEVICE_STATUSES).exclude(['active']).optional() })
+export const refusalsQuerySchema = scopeQuerySchema.extend({ limit, cursor })
 export const eventsQuerySchema = scopeQuerySchema.extend({ limit, cursor, subject: z.string().max(400).optional() })
 export const deadLettersQuerySchema = z.object({ limit, cursor })
 
@@ -41,6 +42,7 @@ export const verdictBodySchema = z.object({ verdict: z.enum(VERDICTS), note: tex
 export const anchorBodySchema = z.object({
   pem: text(16_384),
   key_protection: keyProtection,
+  scope: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/).optional(),
   /** The challenge as it was given, and its signature in base64; without them the anchor is marked as not proven. */
   proof: z.object({ challenge: text(1024), signature: text(1024) }).optional(),
 })
@@ -52,4 +54,6 @@ export const inventoryBodySchema = z.object({
   devices: z.array(z.object({ device: z.string().min(1).max(512), swversion: text(256), hwmodel: text(256), last_seen: time.optional() })).min(1).max(1000),
 })
 export const removeAnchorBodySchema = z.object({ reason: text(4000).default('') })
+export const gatewayBodySchema = z.object({ name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/) })
+export const rebaseBodySchema = z.object({ reason: text(4000) })
 export const deviceStatusBodySchema = z.object({ status: z.enum(DEVICE_STATUSES), reason: text(4000) })

@@ -2,7 +2,7 @@ import { queueOf, strataOf } from '../detect/finding.ts'
 import { readAlerts, type StoredAlert } from '../queries/alerts.ts'
 import { iso } from '../queries/ask.ts'
 import type { CountedBucket } from '../queries/buckets.ts'
-import { readDeviceStatus, readTriage, readVerdicts } from '../queries/decisions.ts'
+import { readDeviceStates, readTriage, readVerdicts } from '../queries/decisions.ts'
 import type { KnownDevice } from '../queries/devices.ts'
 import type { Merges } from '../queries/merges.ts'
 import type { Scope } from '../queries/scope.ts'
@@ -43,10 +43,10 @@ export async function bucketSummaries(deps: ApiDeps, asked: Scope, merges: Merge
 }
 
 export async function deviceSummaries(deps: ApiDeps, fleet: string, devices: readonly KnownDevice[]): Promise<DeviceSummary[]> {
-  const [status, open] = await Promise.all([readDeviceStatus(deps.clickhouse, fleet), readOpenAlerts(deps, fleet)])
+  const [states, open] = await Promise.all([readDeviceStates(deps.clickhouse, fleet), readOpenAlerts(deps, fleet)])
   return devices.map((device) => ({
     ...device,
-    status: status.get(device.device)?.status ?? 'active',
+    status: states.of(device.device).status,
     alerts: open.filter((alert) => alert.device === device.device).map(({ id }) => id),
   }))
 }

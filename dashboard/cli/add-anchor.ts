@@ -5,7 +5,7 @@ import { KEY_PROTECTIONS } from '../../ingest/contract.ts'
 import { anchorSchema, challengeSchema } from '../api/contract.ts'
 import { CommandError, connectServer, ending, readInput, serverOptions, type ServerOptions } from './server-client.ts'
 
-interface AddAnchorOptions extends ServerOptions { keyProtection: string; fleet: string; caKey?: string; challenge?: string; signature?: string; json?: boolean }
+interface AddAnchorOptions extends ServerOptions { keyProtection: string; fleet: string; scope?: string; caKey?: string; challenge?: string; signature?: string; json?: boolean }
 
 /**
  * Trusting a CA, and showing that its key is at hand: either the key is here (--ca-key), or it stays in its safe, and the
@@ -18,6 +18,7 @@ export function registerAddAnchor(fleet: Command): void {
     .argument('<certificate>', 'the CA certificate, PEM')
     .addOption(new Option('--key-protection <where>', "where this CA's devices keep their keys").choices([...KEY_PROTECTIONS]).default('unknown'))
     .option('--fleet <name>', 'the fleet', 'default')
+    .option('--scope <name>', 'goes before the names of its devices, where several manufacturers number alike; the same for each anchor of one manufacturer')
     .option('--ca-key <file>', "the CA's private key (PEM), to prove here that it is at hand; it is not sent")
     .option('--challenge <file>', 'or the text of "overrun fleet anchor-challenge"')
     .option('--signature <base64>', "and its signature by the CA's key")
@@ -27,7 +28,7 @@ export function registerAddAnchor(fleet: Command): void {
       const path = `/fleets/${encodeURIComponent(options.fleet)}/anchors`
       const pem = readInput(certificate).toString('utf8')
       const proof = await proofOf(options, async () => (await server.post(`${path}/challenge`, { pem }, challengeSchema)).challenge)
-      const { sha256, proven } = await server.post(path, { pem, key_protection: options.keyProtection, ...(proof && { proof }) }, anchorSchema.pick({ sha256: true, proven: true }))
+      const { sha256, proven } = await server.post(path, { pem, key_protection: options.keyProtection, ...(options.scope === undefined ? {} : { scope: options.scope }), ...(proof && { proof }) }, anchorSchema.pick({ sha256: true, proven: true }))
       if (options.json) console.log(JSON.stringify({ fleet: options.fleet, sha256, key_protection: options.keyProtection, proven }))
       else console.log(`Fleet ${options.fleet} now trusts ${certificate} (SHA-256 ${sha256}${proven ? ', key proven' : ', key not proven'}). Every ingest process knows within 5 s.`)
     }))

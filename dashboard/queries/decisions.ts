@@ -19,11 +19,32 @@ GROUP BY subject`,
 const triageBody = z.object({ state: z.enum(TRIAGE_STATES), note: z.string().default(''), fixed_in: z.string().nullable().default(null) })
 const verdictBody = z.object({ verdict: z.enum(VERDICTS), note: z.string().default('') })
 const statusBody = z.object({ status: z.enum(DEVICE_STATUSES), reason: z.string().default('') })
-export type DeviceStatus = z.infer<typeof statusBody> & { at: string; actor: string }
+const settingsBody = z.object({ first_sight: z.enum(['active', 'pending']).default('active') })
+const admittedBody = z.object({ devices: z.array(z.string()) })
+/** `at` and `actor` are null where nobody has decided about the device itself. */
+export type DeviceStatus = z.infer<typeof statusBody> & { at: string | null; actor: string | null }
+/** The state of each device, as ingest sees it (registry-source.ts). */
+export interface DeviceStates {
+  of(device: string): DeviceStatus
+  /** Those about whom somebody said this. */
+  said(status: DeviceStatus['status']): string[]
+}
 
 export const readTriage = (clickhouse: ClickHouse, fleet: string): Promise<Map<string, Triage>> => read(clickhouse, fleet, 'bucket.triaged', 'bucket:', triageBody)
 export const readVerdicts = (clickhouse: ClickHouse, fleet: string): Promise<Map<string, Verdict>> => read(clickhouse, fleet, 'alert.verdict', 'alert:', verdictBody)
-export const readDeviceStatus = (clickhouse: ClickHouse, fleet: string): Promise<Map<string, DeviceStatus>> => read(clickhouse, fleet, 'device.status', 'device:', statusBody)
+
+export async function readDeviceStates(clickhouse: ClickHouse, fleet: string): Promise<DeviceStates> {
+  const [said, settings, admitted] = await Promise.all([
+    read(clickhouse, fleet, 'device.status', 'device:', statusBody), read(clickhouse, fleet, 'fleet.settings', '', settingsBody), read(clickhouse, fleet, 'fleet.devices-admitted', 'admitted:', admittedBody),
+  ])
+  const known = new Set([...admitted.values()].flatMap(({ devices }) => devices))
+  const admitting = settings.get('fleet')?.first_sight === 'pending'
+  const unsaid = (device: string) => ({ status: admitting && !known.has(device) ? 'pending' as const : 'active' as const, reason: '', at: null, actor: null })
+  return {
+    of: (device) => said.get(device) ?? unsaid(device),
+    said: (status) => [...said].flatMap(([device, its]) => (its.status === status ? [device] : [])),
+  }
+}
 
 /** By the id after the prefix. A body that is not understood decides nothing. */
 async function read<Body extends z.ZodObject>(clickhouse: ClickHouse, fleet: string, kind: string, prefix: string, body: Body): Promise<Map<string, z.output<Body> & { at: string; actor: string }>> {

@@ -21,6 +21,7 @@ FROM
     WHERE fleet = {fleet:String} AND (empty({only:Array(String)}) OR device IN {only:Array(String)})
       AND ({q:String} = '' OR positionCaseInsensitiveUTF8(device, {q:String}) > 0)
     GROUP BY device
+    HAVING NOT {pending:UInt8} OR auth_level = 'pending'
 ) AS known
 LEFT JOIN
 (
@@ -46,12 +47,19 @@ export interface DevicesAsked {
   sort?: (typeof DEVICE_SORTS)[number]
   q?: string | undefined
   only?: readonly string[]
+  /** Those whose newest report came while nobody had admitted them. */
+  pending?: boolean
   after?: readonly [number, number, string] | undefined
 }
 
-export async function readDevices(clickhouse: ClickHouse, { scope, merges, limit, sort = 'crashes', q = '', only = [], after }: DevicesAsked): Promise<KnownDevice[]> {
+export async function readDevices(clickhouse: ClickHouse, { scope, merges, limit, sort = 'crashes', q = '', only = [], pending = false, after }: DevicesAsked): Promise<KnownDevice[]> {
   return ask(clickhouse, QUESTION, {
-    ...scopeParams(scope), ...mergeParams(merges), sort, q, only, limit,
+    ...scopeParams(scope), ...mergeParams(merges), sort, q, only, pending: pending ? 1 : 0, limit,
     after: after ? 1 : 0, after_1: after?.[0] ?? 0, after_2: after?.[1] ?? 0, after_device: after?.[2] ?? '',
   })
 }
+
+/** What a fleet knew when it began to admit devices one by one: one row per device and credential. Names that stand for a network are none. */
+const NAMES = { sql: `SELECT DISTINCT device FROM devices WHERE fleet = {fleet:String} AND NOT startsWith(device, 'source:') ORDER BY device`, row: z.object({ device: z.string() }) }
+
+export const readDeviceNames = async (clickhouse: ClickHouse, fleet: string): Promise<string[]> => (await ask(clickhouse, NAMES, { fleet })).map(({ device }) => device)

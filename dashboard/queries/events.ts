@@ -25,8 +25,9 @@ export async function readEvents(clickhouse: ClickHouse, fleet: string, { subjec
   return rows.map(({ linked, ...row }) => ({ ...row, body: shownOf(row.kind, objectOf(parseJson(row.body))), intact: linked && hashOf(row) === row.hash }))
 }
 
-/** A revocation list has megabytes, and its event names it well enough. */
+/** A revocation list has megabytes, and its event names it well enough; so does the number of thousands of devices. */
 function shownOf(kind: string, { pem, ...body }: Record<string, unknown>): Record<string, unknown> {
+  if (kind === 'fleet.devices-admitted') return { devices: Array.isArray(body.devices) ? body.devices.length : 0 }
   return kind === 'fleet.crl-imported' || pem === undefined ? body : { ...body, pem }
 }
 

@@ -16,7 +16,7 @@ GROUP BY subject
 ORDER BY subject`,
   row: z.object({ subject: z.string(), newest: z.string(), body: z.string(), actor: z.string(), at: time }),
 }
-const anchorBody = z.object({ pem: z.string(), key_protection: z.enum(['hardware', 'software', 'unknown']), sha256: z.string(), proven: z.boolean().default(false) })
+const anchorBody = z.object({ pem: z.string(), key_protection: z.enum(['hardware', 'software', 'unknown']), sha256: z.string(), proven: z.boolean().default(false), scope: z.string().nullable().default(null) })
 const crlBody = z.object({ pem: z.string(), issuer: z.string(), number: z.string(), this_update: z.string(), next_update: z.string(), revoked: z.number() })
 const issuerBody = z.object({ status: z.enum(['active', 'disabled']), reason: z.string().default('') })
 

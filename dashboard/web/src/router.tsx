@@ -13,7 +13,7 @@ import { SymbolsPage } from './pages/symbols.tsx'
 /** All state of a page is in its address, so that a link shows what its sender saw. */
 export interface BucketsSearch { q?: string; sort?: string; kind?: string; evidence?: number; swversion?: string; cursor?: string }
 export interface BucketSearch { tab?: BucketTab; crash?: string }
-export interface DevicesSearch { q?: string; sort?: string; cursor?: string }
+export interface DevicesSearch { q?: string; sort?: string; status?: string; cursor?: string }
 
 const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value.slice(0, 512) : undefined)
 const number = (value: unknown): number | undefined => (typeof value === 'number' && Number.isFinite(value) ? value : undefined)
@@ -46,7 +46,7 @@ const routes = [
     getParentRoute: () => root,
     path: '/devices',
     component: DevicesPage,
-    validateSearch: (search): DevicesSearch => set({ q: text(search.q), sort: text(search.sort), cursor: text(search.cursor) } as DevicesSearch),
+    validateSearch: (search): DevicesSearch => set({ q: text(search.q), sort: text(search.sort), status: text(search.status), cursor: text(search.cursor) } as DevicesSearch),
   }),
   createRoute({ getParentRoute: () => root, path: '/devices/$id', component: DevicePage }),
   createRoute({ getParentRoute: () => root, path: '/symbols', component: SymbolsPage }),

@@ -1,6 +1,7 @@
 import { Link, useParams } from '@tanstack/react-router'
 import type { DeviceDetail } from '../../../api/contract.ts'
 import { useApi, useSay } from '../api.ts'
+import { Refusals } from '../parts/refusals.tsx'
 import { AuthBadge, Badge, EvidenceBadge, Loaded, Page } from '../parts/basics.tsx'
 import { count, short, when } from '../words.ts'
 
@@ -15,7 +16,7 @@ function Content({ device }: { device: DeviceDetail }) {
   return (
     <Page
       title={device.device}
-      sub={<span className="badges"><AuthBadge level={device.auth_level} protection={device.credentials[0]?.key_protection ?? ''} /><Badge tone={device.registry.status === 'active' ? 'ok' : 'crit'}>{device.registry.status}</Badge><EvidenceBadge level={device.evidence} /><span>{device.hwmodel} · firmware {device.swversion || 'unknown'}</span></span>}
+      sub={<span className="badges"><AuthBadge level={device.auth_level} protection={device.credentials[0]?.key_protection ?? ''} /><Badge tone={device.registry.status === 'active' ? 'ok' : device.registry.status === 'pending' ? 'warn' : 'crit'}>{device.registry.status}</Badge><EvidenceBadge level={device.evidence} /><span>{device.hwmodel} · firmware {device.swversion || 'unknown'}</span></span>}
       actions={<Status device={device} />}
     >
       {device.open_alerts.map((alert) => <div className="panel attack" key={alert.id}>Part of <Link to="/campaigns/$id" params={{ id: alert.id }}><b>{alert.title}</b></Link></div>)}
@@ -36,6 +37,7 @@ function Content({ device }: { device: DeviceDetail }) {
           </tbody>
         </table>
       </section>
+      {device.refusals.length > 0 && <section className="panel scroll"><h2>Kept out by quotas</h2><Refusals refusals={device.refusals} /></section>}
       <section className="panel scroll">
         <h2>Credentials</h2>
         <table>
@@ -82,12 +84,17 @@ function Status({ device }: { device: DeviceDetail }) {
     const reason = window.prompt(`Why should ${device.device} be ${status}? The reason is kept in the audit log.`)
     if (reason !== null) void say(`/devices/${encodeURIComponent(device.device)}/status`, { status, reason })
   }
+  const rebase = () => {
+    const reason = window.prompt(`Did the boot count of ${device.device} begin again, as after a factory reset? Say why; the reason is kept in the audit log.`)
+    if (reason !== null) void say(`/devices/${encodeURIComponent(device.device)}/rebase`, { reason })
+  }
   return (
     <div>
       <div className="badges">
-        {device.registry.status !== 'active' && <button className="action" type="button" onClick={() => set('active')}>Let it report again</button>}
+        {device.registry.status !== 'active' && <button className="action" type="button" onClick={() => set('active')}>{device.registry.status === 'pending' ? 'Admit' : 'Let it report again'}</button>}
         {device.registry.status === 'active' && <button className="action" type="button" onClick={() => set('disabled')}>Disable</button>}
         {device.registry.status !== 'revoked' && <button className="action" type="button" onClick={() => set('revoked')}>Revoke</button>}
+        <button className="action" type="button" onClick={rebase} title="Its counters may be used anew from now on">Boot count was reset</button>
       </div>
       {device.registry.reason !== '' && <p className="muted">{device.registry.reason}</p>}
       {problem !== null && <p role="alert">{problem}</p>}

@@ -1,6 +1,7 @@
 import { Link, useNavigate, useSearch } from '@tanstack/react-router'
-import type { DevicesPage as DevicesAnswer } from '../../../api/contract.ts'
+import type { DevicesPage as DevicesAnswer, RefusalsPage } from '../../../api/contract.ts'
 import { query, useApi } from '../api.ts'
+import { Refusals } from '../parts/refusals.tsx'
 import { AuthBadge, Badge, Empty, EvidenceBadge, Loaded, Page } from '../parts/basics.tsx'
 import type { DevicesSearch } from '../router.tsx'
 import { ago, count } from '../words.ts'
@@ -17,6 +18,9 @@ export function DevicesPage() {
         <select aria-label="Sort by" value={search.sort ?? 'crashes'} onChange={(event) => go({ sort: event.target.value })}>
           <option value="crashes">Sort: crashes</option><option value="last_seen">Sort: last seen</option><option value="evidence">Sort: evidence</option>
         </select>
+        <select aria-label="State" value={search.status ?? ''} onChange={(event) => go({ status: event.target.value || undefined })}>
+          <option value="">All states</option><option value="pending">Waiting to be admitted</option><option value="disabled">Disabled</option><option value="revoked">Revoked</option>
+        </select>
         <button className="action" type="submit">Search</button>
       </form>
       <Loaded answer={answer}>
@@ -30,7 +34,7 @@ export function DevicesPage() {
                   <tbody>
                     {data.items.map((device) => (
                       <tr key={device.device}>
-                        <td className="wrap-anywhere"><Link to="/devices/$id" params={{ id: device.device }}><b>{device.device}</b></Link> {device.status !== 'active' && <Badge tone="crit">{device.status}</Badge>} {device.alerts.length > 0 && <Badge tone="attack">in a campaign</Badge>} {device.device_keys > 1 && <Badge tone="warn">{device.device_keys} keys</Badge>}</td>
+                        <td className="wrap-anywhere"><Link to="/devices/$id" params={{ id: device.device }}><b>{device.device}</b></Link> {device.status !== 'active' && <Badge tone={device.status === 'pending' ? 'warn' : 'crit'}>{device.status}</Badge>} {device.alerts.length > 0 && <Badge tone="attack">in a campaign</Badge>} {device.device_keys > 1 && <Badge tone="warn">{device.device_keys} keys</Badge>}</td>
                         <td><AuthBadge level={device.auth_level} /></td>
                         <td><EvidenceBadge level={device.evidence} /></td>
                         <td className="right">{count(device.crashes)}</td><td className="right">{count(device.buckets)}</td><td>{device.swversion}</td><td>{device.hwmodel}</td><td className="nowrap">{ago(device.last_seen, data.as_of)}</td>
@@ -43,6 +47,16 @@ export function DevicesPage() {
             </>
           )}
       </Loaded>
+      <KeptOut />
     </Page>
+  )
+}
+
+function KeptOut() {
+  const answer = useApi<RefusalsPage>('/refusals?limit=20')
+  return (
+    <Loaded answer={answer}>
+      {(data) => data.items.length > 0 && <section className="panel scroll"><h2>Kept out by quotas</h2><p className="muted">Reports that came faster than a quota allows: not stored, but counted, since a storm is a signal.</p><Refusals refusals={data.items} named /></section>}
+    </Loaded>
   )
 }

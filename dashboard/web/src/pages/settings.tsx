@@ -34,11 +34,26 @@ function FleetSettings({ name }: { name: string }) {
             )}
             <Command text="npm run overrun -- fleet add-anchor ca.pem --key-protection hardware" />
           </section>
+          <Admission fleet={fleet} />
           <Revoked fleet={fleet} />
           <NetFacing key={JSON.stringify(fleet.settings)} fleet={fleet} />
         </>
       )}
     </Loaded>
+  )
+}
+
+/** Whom it believes beside its anchors. */
+function Admission({ fleet }: { fleet: Fleet }) {
+  const gateways = Object.keys(fleet.settings.gateways ?? {})
+  const pending = fleet.settings.first_sight === 'pending'
+  return (
+    <section className="panel">
+      <h2>Admission</h2>
+      <p>{pending ? 'A new device counts only when somebody has admitted it; until then its crashes are kept aside.' : 'A device with a good certificate counts at first sight.'}</p>
+      <Command text={`npm run overrun -- fleet first-sight ${pending ? 'active' : 'pending'}`} />
+      {gateways.length > 0 && <p>Gateways that vouch for the devices behind them: {gateways.join(', ')}</p>}
+    </section>
   )
 }
 

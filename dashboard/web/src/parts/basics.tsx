@@ -17,6 +17,7 @@ export function AuthBadge({ level, protection }: { level: string; protection?: s
   const key = protection === 'hardware' ? ', key in hardware' : protection === 'software' ? ', key in software' : ''
   if (level === 'payload-signed') return <Badge tone="ok" title={`The dump itself is signed by the device${key}`}>✓ signed{key}</Badge>
   if (level === 'transport-authenticated') return <Badge tone="warn" title="The connection was authenticated, the dump is not signed">transport only</Badge>
+  if (level === 'pending') return <Badge tone="warn" title="It proves who it is, and nobody has admitted it yet; it stays out of every baseline">not admitted</Badge>
   return <Badge tone="crit" title="Nothing proves who sent this; it stays out of every baseline">unproven</Badge>
 }
 
