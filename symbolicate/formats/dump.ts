@@ -32,8 +32,39 @@ export interface Dump {
   pid: number | null
   /** Seconds since the epoch as the dump claims. */
   createdAt: number | null
+  /** What only some formats and clients say beside all that. */
+  facts?: DumpFacts
   /** What was missing or lied; half a dump is a result. */
   notes: Note[]
+}
+
+export interface DumpFacts {
+  /** `family 6 model 63 stepping 2`. */
+  cpuInfo: string | null
+  cpuCount: number | null
+  cpuMicrocode: string | null
+  /** Seconds from the start of the process to the dump. */
+  uptime: number | null
+  /** Lines of /proc/self/maps. */
+  memoryMapCount: number | null
+  distribution: Distribution | null
+  macCrashInfo: MacCrashRecord[]
+  macBootArguments: string | null
+}
+
+/** /etc/lsb-release or os-release; '' where it doesn't say. */
+export interface Distribution { id: string; release: string; codename: string; description: string }
+
+/** A library's last words on macOS and iOS: `abort() called`, `BUG IN CLIENT OF LIBDISPATCH: ...`. */
+export interface MacCrashRecord {
+  thread: bigint
+  dialogMode: bigint
+  abortCause: bigint
+  module: string
+  message: string
+  signature_string: string
+  backtrace: string
+  message2: string
 }
 
 export interface Note { slug: string; text: string }
@@ -59,6 +90,8 @@ export interface DumpThread {
   stack: { base: bigint; size: number } | null
   /** Frames that the format already brings (text formats); native formats leave null and are unwound. */
   frames: TextFrame[] | null
+  /** Instructions that the device listed itself, innermost first: they are named, and nothing is unwound. */
+  given?: bigint[]
 }
 
 /** A frame as a text format prints it. */

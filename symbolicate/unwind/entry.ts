@@ -9,6 +9,9 @@ const ENTRIES: ReadonlySet<string> = new Set([
   'clone', 'clone3', '__clone', '__clone3', '__clone_internal', 'thread_start', '__bionic_clone',
   // macOS and iOS; their threads begin in thread_start too.
   'start',
+  // Microcontrollers: reset, and the first function of a task (ESP-IDF and FreeRTOS, Zephyr, NuttX, ThreadX).
+  'Reset_Handler', 'ResetISR', 'reset_handler', 'call_start_cpu0', 'call_start_cpu1', 'z_arm_reset', 'vPortTaskWrapper', 'z_thread_entry', 'nxtask_start',
+  '_tx_thread_shell_entry',
   // Windows.
   'RtlUserThreadStart', '_RtlUserThreadStart', '__RtlUserThreadStart',
 ])

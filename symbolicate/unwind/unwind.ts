@@ -23,9 +23,12 @@ import type { ModuleSymbols, SymbolHit, WindowsFrame } from '../symbols/source.t
 import { type Arch, type Cursor, emptyRegisters, type Registers } from './arch/arch.ts'
 import { ARM, ARM_IOS } from './arch/arm.ts'
 import { ARM64 } from './arch/arm64.ts'
+import { CORTEX_M } from './arch/cortex-m.ts'
 import { MIPS, MIPS64 } from './arch/mips.ts'
+import { RISCV32, RISCV64 } from './arch/riscv.ts'
 import { X86 } from './arch/x86.ts'
 import { X86_64 } from './arch/x86-64.ts'
+import { XTENSA } from './arch/xtensa.ts'
 import { callerByCfi, compileRules, type CompiledRules } from './breakpad-cfi.ts'
 import { pointsBehindCall } from './call-site.ts'
 import { isEntry } from './entry.ts'
@@ -39,6 +42,8 @@ import { openStack, type StackWindow } from './stack.ts'
 const SCAN_WORDS_FIRST = 160
 /** Most functions are shorter: a link register that points this close, where nothing is known, is stale. */
 const NEAR = 4096n
+/** Handlers that interrupt handlers: as many as a processor has priorities, and no more. */
+const MOST_EXCEPTIONS = 16
 
 /** The symbols of a module of the dump; null when there are none. */
 export type SymbolsOf = (module: number) => Promise<ModuleSymbols | null>
@@ -53,7 +58,7 @@ export function createUnwinder(dump: Dump, symbolsOf: SymbolsOf, budget: UnwindB
     const registers = arch && thread.registers && fromDump(arch, thread.registers)
     if (!arch || !registers || registers[arch.ip] == null) return { frames: [], omitted: 0, end: 'no-registers' }
     const walk = new Walk(shared, arch, openStack(dump, thread, registers[arch.sp] ?? 0n, arch.width))
-    const end = await walk.run({ registers, isContext: true })
+    const end = thread.given ? await walk.list(thread.given) : await walk.run({ registers, isContext: true })
     const { frames, omitted } = foldRecursion(walk.frames)
     const kept = frames.slice(0, budget.kept)
     const cut = frames.length - kept.length
@@ -72,7 +77,13 @@ export function archOf(cpu: Cpu, os: Os): Arch | null {
     case 'x86':
       return X86
     case 'arm':
-      return os === 'ios' ? ARM_IOS : ARM
+      return os === 'ios' ? ARM_IOS : os === 'zephyr' || os === 'bare-metal' ? CORTEX_M : ARM
+    case 'riscv32':
+      return RISCV32
+    case 'riscv64':
+      return RISCV64
+    case 'xtensa':
+      return XTENSA
     case 'mips':
       return MIPS
     case 'mips64':
@@ -88,7 +99,8 @@ function fromDump(arch: Arch, registers: Map<string, bigint>): Registers {
   return all
 }
 
-interface Caller { registers: Registers; trust: Trust }
+/** `interrupted`: no call led there, the program counter is the instruction itself. */
+interface Caller { registers: Registers; trust: Trust; interrupted?: boolean }
 interface Place { module: number | null; offset: number }
 interface Known { symbol: SymbolHit | null; rules: CompiledRules | null; windows: WindowsFrame | null; hasSymbols: boolean }
 const UNKNOWN: Known = { symbol: null, rules: null, windows: null, hasSymbols: false }
@@ -101,6 +113,7 @@ class Walk {
   private readonly shared: Shared
   private readonly arch: Arch
   private readonly stack: StackWindow
+  private exceptions = 0
 
   constructor(shared: Shared, arch: Arch, stack: StackWindow) {
     this.shared = shared
@@ -118,9 +131,21 @@ class Walk {
       const atEntry = symbol !== null && !symbol.approximate && isEntry(symbol.function)
       const caller = await this.caller(cursor, atEntry)
       if (caller === null) return isSpent(this.shared.left) ? 'budget' : atEntry ? 'entry' : 'no-caller'
-      cursor = { registers: caller.registers, isContext: false }
+      cursor = { registers: caller.registers, isContext: caller.interrupted ?? false }
       trust = caller.trust
     }
+  }
+
+  /** Instructions that the device listed itself, innermost first. */
+  async list(addresses: readonly bigint[]): Promise<Stack['end']> {
+    for (const [index, address] of addresses.entries()) {
+      const registers = emptyRegisters(this.arch)
+      registers[this.arch.ip] = address
+      await this.push({ registers, isContext: true }, index === 0 ? 'context' : 'given')
+      this.shared.left.walked--
+      if (isSpent(this.shared.left)) return 'budget'
+    }
+    return 'no-caller'
   }
 
   private async push(cursor: Cursor, trust: Trust): Promise<SymbolHit | null> {
@@ -133,6 +158,8 @@ class Walk {
 
   private async caller(callee: Cursor, atEntry: boolean): Promise<Caller | null> {
     const found = (await this.byEntryRule(callee)) ?? (await this.byCfi(callee)) ?? (await this.byLink(callee)) ?? this.byFramePointer(callee) ?? (atEntry ? null : await this.byScan(callee))
+    const interrupted = found && this.interrupted(found.registers)
+    if (interrupted) return { registers: interrupted, trust: 'cfi', interrupted: true }
     if (found === null || !this.goesOn(callee, found.registers)) return null
     // A program may have a function of its own called `start`: then its caller is found without guessing, and in code.
     return atEntry && !(await this.isReturnAddress(found.registers[this.arch.ip]!)) ? null : found
@@ -141,17 +168,26 @@ class Walk {
   /** Stacks grow down: a caller's stack pointer is higher. Only a leaf that keeps its return address in a register may leave it. */
   private goesOn(callee: Cursor, caller: Registers): boolean {
     const ip = caller[this.arch.ip] ?? 0n
-    if (ip < 4096n) return false
+    // A microcontroller's flash may begin at 0.
+    if (ip < 2n || (ip < 4096n && this.locate(ip).module === null)) return false
     const before = callee.registers[this.arch.sp] ?? null
     const after = caller[this.arch.sp] ?? null
     if (before === null || after === null) return false
     return after > before || (after === before && callee.isContext && this.arch.link !== null)
   }
 
+  /** Behind a handler stands the code that it interrupted, often on another stack: that its pointer is lower says nothing. */
+  private interrupted(caller: Registers): Registers | null {
+    const registers = this.arch.interrupted?.(caller, this.stack) ?? null
+    return registers !== null && this.exceptions++ < MOST_EXCEPTIONS ? registers : null
+  }
+
   /** A program counter outside of all code was jumped to: nothing has run there yet that could have moved the stack pointer. */
   private async byEntryRule(callee: Cursor): Promise<Caller | null> {
     const { arch } = this
     if (!callee.isContext || this.locate(this.instruction(callee)).module !== null) return null
+    const entered = arch.beforeEntry?.(callee) ?? null
+    if (entered !== null && (await this.isReturnAddress(entered[arch.ip]!))) return { registers: entered, trust: 'cfi' }
     const sp = callee.registers[arch.sp] ?? null
     const pushed = arch.link === null && sp !== null ? this.stack.word(sp) : null
     const returnAddress = arch.link === null ? pushed : (callee.registers[arch.link] ?? null)
@@ -172,7 +208,9 @@ class Walk {
    */
   private async byLink(callee: Cursor): Promise<Caller | null> {
     const { arch } = this
-    if (!callee.isContext || arch.cpu !== 'arm64' || arch.link === null) return null
+    if (!callee.isContext || arch.link === null) return null
+    if (arch.linkIsKept) return this.byKeptLink(callee)
+    if (arch.cpu !== 'arm64') return null
     const lr = callee.registers[arch.link] ?? null
     const fp = callee.registers[arch.names.indexOf('fp')] ?? null
     const sp = callee.registers[arch.sp] ?? null
@@ -187,6 +225,17 @@ class Walk {
     return stale ? null : { registers: this.leafCaller(callee, target, sp), trust: 'frame_pointer' }
   }
 
+  /** A small processor's leaf keeps lr; it says nothing where it points into the function itself, or where nothing is known and it is near. */
+  private async byKeptLink(callee: Cursor): Promise<Caller | null> {
+    const { arch } = this
+    const [lr, sp, here] = [callee.registers[arch.link!] ?? null, callee.registers[arch.sp] ?? null, this.instruction(callee)]
+    const place = this.locate(here)
+    if (lr === null || sp === null || place.module === null || !(await this.isReturnAddress(lr))) return null
+    const [from, to] = [(await this.at(place)).symbol, (await this.at(this.locate(lr - arch.callSize))).symbol]
+    const stale = from !== null && to !== null ? from.functionOffset === to.functionOffset : here - lr < NEAR && lr - here < NEAR
+    return stale ? null : { registers: this.leafCaller(callee, lr, sp), trust: 'scan' }
+  }
+
   /** The callee has changed no register that it must keep. */
   private leafCaller(callee: Cursor, ip: bigint, sp: bigint): Registers {
     const registers = emptyRegisters(this.arch)
@@ -197,6 +246,7 @@ class Walk {
   }
 
   private async byCfi(callee: Cursor): Promise<Caller | null> {
+    if (this.arch.cpu === 'xtensa') return null
     const { rules, windows } = await this.at(this.locate(this.instruction(callee)))
     const registers = (windows && callerByWindowsFrame(windows, this.arch, callee, await this.pushedParameters(), this.stack))
       ?? (rules && callerByCfi(rules, this.arch, callee, this.stack))

@@ -38,6 +38,12 @@ export interface Arch {
   byFramePointer(callee: Cursor, stack: StackWindow): Registers | null
   /** The caller whose return address a scan found at `slot`. */
   byScan(callee: Cursor, stack: StackWindow, slot: bigint, returnAddress: bigint): Registers
+  /** Without CFI, the return address of a function that crashed is looked for in the link register before the stack. */
+  linkIsKept?: true
+  /** Returning to this "address" ends an exception: the registers of the code that it interrupted, or null for an ordinary address. */
+  interrupted?(registers: Registers, stack: StackWindow): Registers | null
+  /** A call arrived at its target and nothing ran there: the caller's registers, where they tell more than `link` does. */
+  beforeEntry?(callee: Cursor): Registers | null
 }
 
 export function emptyRegisters(arch: Pick<Arch, 'names'>): Registers {
