@@ -7,7 +7,11 @@ import type { Archive } from './contract.ts'
  * The bytes that were signed are the bytes that are kept. A batch's manifests and dumps become one object, so that small
  * dumps don't cost one PUT each; a dump that already has a blob of its own stays there, and only its manifest is packed.
  *
- *   packs/TOPIC/PARTITION/FIRST-LAST-DIGEST.pack = *( manifest dump )        ; in the order of the log, nothing in between
+ *   packs/TOPIC/PARTITION/FIRST-LAST-DIGEST-LENGTH.pack = *manifest *dump    ; each in the order of the log, nothing in between
+ *   LENGTH = bytes of all manifests
+ *
+ * The manifests come first, so that an object whose dumps have reached their age is cut to its beginning (sweep.ts), and
+ * every manifest stays where its row says.
  *
  * The name follows from position and content: writing the same batch again replaces the object with the same bytes. A
  * batch that is cut differently after a restart, or a log that was set up anew and counts from 0 again, makes an object
@@ -26,17 +30,16 @@ export function pack(topic: string, partition: number, entries: readonly Packed[
     end += bytes.length
     return { offset, length: bytes.length }
   }
-  const placed = entries.map(({ crash }) => ({
-    manifest: add(crash.manifest ?? NOTHING),
-    dump: 'blob' in crash.dump ? { blob: crash.dump.blob, offset: 0, length: crash.size } : add(crash.dump.bytes),
-  }))
+  const manifests = entries.map(({ crash }) => add(crash.manifest ?? NOTHING))
+  const manifestBytes = end
+  const dumps = entries.map(({ crash }) => ('blob' in crash.dump ? { blob: crash.dump.blob, offset: 0, length: crash.size } : add(crash.dump.bytes)))
   const bytes = Buffer.concat(parts)
   const digits = (n: number) => String(n).padStart(16, '0')
   const digest = createHash('sha256').update(bytes).digest('hex').slice(0, 16)
-  const name = `packs/${topic}/${partition}/${digits(entries[0]?.offset ?? 0)}-${digits(entries.at(-1)?.offset ?? 0)}-${digest}.pack`
-  const places = placed.map(({ manifest, dump }): Archive => ({
+  const name = `packs/${topic}/${partition}/${digits(entries[0]?.offset ?? 0)}-${digits(entries.at(-1)?.offset ?? 0)}-${digest}-${manifestBytes}.pack`
+  const places = dumps.map((dump, index): Archive => ({
     pack: 'blob' in dump ? dump.blob : name, dumpOffset: dump.offset, dumpLength: dump.length,
-    manifestPack: name, manifestOffset: manifest.offset, manifestLength: manifest.length,
+    manifestPack: name, manifestOffset: manifests[index]!.offset, manifestLength: manifests[index]!.length,
   }))
   return { name, bytes, places }
 }
@@ -47,6 +50,12 @@ export async function archive(blobs: Blobs, topic: string, partition: number, en
   const { name, bytes, places } = pack(topic, partition, entries)
   await blobs.put(name, bytes, { contentType: 'application/octet-stream' })
   return places
+}
+
+/** How much of a pack is manifests; null for a pack of a version that mixed them with the dumps, and for what is no pack. */
+export function manifestBytesOf(key: string): number | null {
+  const [, length] = /^packs\/.+\/\d+-\d+-[0-9a-f]+-(\d+)\.pack$/.exec(key) ?? []
+  return length === undefined ? null : Number(length)
 }
 
 /** `null` when the archive has lost it. */

@@ -21,6 +21,12 @@ export const symbolSettingsSchema = z.object({
   relistMs: ms.default(30_000).describe('How long an answer of the store, found or not, is believed before it is asked again'),
 })
 
+export const archiveSettingsSchema = z.object({
+  dumpDays: z.number().positive().default(90).describe('Days for which dumps are kept'),
+  manifestDays: z.number().positive().default(400).describe('Days for which signed manifests are kept once their dumps are gone'),
+  sweepHours: z.number().positive().default(6).describe('How often one of the workers looks for what has reached its age and for what no crash names'),
+})
+
 export const workerSettingsSchema = z.object({
   group: z.string().default('symbolicate').describe('Consumer group'),
   batchEntries: z.int().positive().default(256).describe('Most crashes in one batch'),
@@ -32,8 +38,10 @@ export const workerSettingsSchema = z.object({
   retryMaxMs: ms.default(5_000).describe('Longest such wait'),
   sandbox: sandboxSettingsSchema.prefault({}),
   symbols: symbolSettingsSchema.prefault({}),
+  archive: archiveSettingsSchema.prefault({}),
 })
 
 export type WorkerSettings = z.infer<typeof workerSettingsSchema>
 export type SandboxSettings = WorkerSettings['sandbox']
 export type SymbolSettings = WorkerSettings['symbols']
+export type ArchiveSettings = WorkerSettings['archive']

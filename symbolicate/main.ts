@@ -7,10 +7,11 @@ import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import type { Checks } from '../infra/service/ops.ts'
 import type { WorkerSettings } from './config.ts'
+import { startSweeper } from './sweep.ts'
 import { createSymbolStore, type SymbolStore } from './symbols/store.ts'
 import { createWorker, type Worker } from './worker.ts'
 
-/** The symbol store and the worker, wired; `data` holds what may be lost at any time: DATA/symbols, prepared forms. */
+/** The symbol store, the worker and the sweeper of the archive, wired; `data` holds what may be lost at any time: DATA/symbols, prepared forms. */
 export interface Symbolication { symbols: SymbolStore; worker: Worker; checks: Checks; stop(): Promise<void> }
 
 export async function startSymbolication({ settings, data, ...world }: {
@@ -25,12 +26,15 @@ export async function startSymbolication({ settings, data, ...world }: {
 }): Promise<Symbolication> {
   const symbols = createSymbolStore({ ...world, cacheDirectory: join(data, 'symbols'), settings: settings.symbols })
   const worker = createWorker({ ...world, settings, symbols })
+  let sweeper: { stop(): Promise<void> } | null = null
   const stop = async () => {
+    await sweeper?.stop()
     await worker.stop()
     await symbols.stop()
   }
   try {
     await worker.start()
+    sweeper = startSweeper({ ...world, settings: settings.archive })
     const checks: Checks = {
       log: () => world.log.check(),
       blobs: () => world.blobs.check(),

@@ -18,6 +18,8 @@ import { quietLogger, rowsOf, startTestClickHouse, until, type TestClickHouse } 
 export interface World {
   log: Log
   blobs: Blobs
+  /** Where the blobs lie. */
+  blobDirectory: string
   symbols: SymbolStore
   worker: Worker
   clickhouse: TestClickHouse['clickhouse']
@@ -47,7 +49,7 @@ export async function createWorld(settings: Partial<WorkerSettings> = {}): Promi
   })
   let appended = 0
   const world: World = {
-    log, blobs, symbols, clickhouse, engine,
+    log, blobs, symbols, blobDirectory: join(directory, 'blobs'), clickhouse, engine,
     worker: make(settings),
     metrics: () => registry.metrics(),
     async restartWorker(said = settings, alter) {
