@@ -30,7 +30,7 @@ export type MicrodumpResult = { dump: Dump } | { slug: 'dump-empty' | 'dump-trun
 
 /** A context is below 2 KiB; lines of stack are as long as the client's log allows. */
 export const MICRODUMP_BUDGET: TextBudget = { ...TEXT_BUDGET, lineLength: 16 * 1024 }
-const MOST_MODULES = 16_384
+const MOST_MODULES = 8192
 const MOST_ANNOTATION = 1024
 
 export function parseMicrodump(bytes: Uint8Array, budget: TextBudget = MICRODUMP_BUDGET): MicrodumpResult {

@@ -1,9 +1,10 @@
 /**
  * What an exception record means, in the words of rust-minidump: `SIGSEGV / SEGV_MAPERR`, `EXCEPTION_ACCESS_VIOLATION_READ`,
  * `EXC_BAD_ACCESS / KERN_INVALID_ADDRESS`. The numbers are those of signal.h and siginfo.h (Linux), winnt.h and ntstatus.h
- * (Windows), and mach/exception_types.h with its per-CPU codes (macOS, iOS).
+ * (Windows: windows-codes.ts), and mach/exception_types.h with its per-CPU codes (macOS, iOS).
  */
 import type { Access, Cpu, Os } from './dump.ts'
+import { FAST_FAIL, windowsName } from './windows-codes.ts'
 
 export interface ExceptionRecord {
   code: number
@@ -75,7 +76,7 @@ const MACH_EXCEPTIONS: Record<number, string> = {
 
 const KERN_CODES: Record<number, string> = {
   1: 'KERN_INVALID_ADDRESS', 2: 'KERN_PROTECTION_FAILURE', 3: 'KERN_NO_SPACE', 4: 'KERN_INVALID_ARGUMENT', 5: 'KERN_FAILURE', 6: 'KERN_RESOURCE_SHORTAGE',
-  8: 'KERN_NO_ACCESS', 9: 'KERN_MEMORY_FAILURE', 10: 'KERN_MEMORY_ERROR', 50: 'KERN_CODESIGN_ERROR',
+  8: 'KERN_NO_ACCESS', 9: 'KERN_MEMORY_FAILURE', 10: 'KERN_MEMORY_ERROR', 14: 'KERN_ABORTED', 46: 'KERN_NOT_SUPPORTED', 49: 'KERN_OPERATION_TIMED_OUT', 50: 'KERN_CODESIGN_ERROR',
 }
 
 const MACH_CPU_CODES: Partial<Record<Cpu, Record<number, Record<number, string>>>> = {
@@ -99,9 +100,36 @@ const MACH_SOFTWARE: Record<number, string> = {
   0xe06d7363: 'UNHANDLED_CPP_EXCEPTION', 0x43507378: 'SIMULATED',
 }
 
+/** EXC_RESOURCE: which resource (bits 63..61 of the 64-bit code, whose upper half clients store) and which limit (bits 60..58). */
+const RESOURCES: [type: string, flavors: string[]][] = [
+  ['', []], ['RESOURCE_TYPE_CPU', ['', 'FLAVOR_CPU_MONITOR', 'FLAVOR_CPU_MONITOR_FATAL']], ['RESOURCE_TYPE_WAKEUPS', ['', 'FLAVOR_WAKEUPS_MONITOR']],
+  ['RESOURCE_TYPE_MEMORY', ['', 'FLAVOR_HIGH_WATERMARK']], ['RESOURCE_TYPE_IO', ['', 'FLAVOR_IO_PHYSICAL_WRITES', 'FLAVOR_IO_LOGICAL_WRITES']],
+  ['RESOURCE_TYPE_THREADS', ['', 'FLAVOR_THREADS_HIGH_WATERMARK']],
+]
+
+/** EXC_GUARD: what was guarded (the same three bits) and what was done to it (a bit each from 32 on). */
+const GUARDS: [type: string, flavors: string[]][] = [
+  ['GUARD_TYPE_NONE', []], ['GUARD_TYPE_MACH_PORT', ['GUARD_EXC_DESTROY', 'GUARD_EXC_MOD_REFS', 'GUARD_EXC_SET_CONTEXT', 'GUARD_EXC_UNGUARDED', 'GUARD_EXC_INCORRECT_GUARD']],
+  ['GUARD_TYPE_FD', ['GUARD_EXC_CLOSE', 'GUARD_EXC_DUP', 'GUARD_EXC_NOCLOEXEC', 'GUARD_EXC_SOCKET_IPC', 'GUARD_EXC_FILEPORT', 'GUARD_EXC_MISMATCH', 'GUARD_EXC_WRITE']],
+  ['GUARD_TYPE_USER', []], ['GUARD_TYPE_VN', ['GUARD_EXC_RENAME_TO', 'GUARD_EXC_RENAME_FROM', 'GUARD_EXC_UNLINK', 'GUARD_EXC_WRITE_OTHER', 'GUARD_EXC_TRUNC_OTHER', 'GUARD_EXC_LINK', 'GUARD_EXC_EXCHDATA']],
+  ['GUARD_TYPE_VIRT_MEMORY', ['GUARD_EXC_DEALLOC_GAP']],
+]
+
+function resourceDetail(code: number): string | undefined {
+  const [type, flavors] = RESOURCES[code >>> 29] ?? ['', []]
+  return type === '' ? undefined : `${type} / ${flavors[(code >>> 26) & 7] || hex32(code)}`
+}
+
+function guardDetail(code: number): string | undefined {
+  const [type, flavors] = GUARDS[code >>> 29] ?? ['', []]
+  const flavor = flavors.find((_, bit) => ((code >>> bit) & 1) === 1)
+  return type === '' ? undefined : `${type} / ${flavor ?? hex32(code)}`
+}
+
 function machReason({ code, flags }: ExceptionRecord, cpu: Cpu): string {
   const name = MACH_EXCEPTIONS[code]
   if (name === undefined) return `unknown ${hex32(code)} / ${hex32(flags)}`
+  if (code === 11 || code === 12) return `${name} / ${(code === 11 ? resourceDetail(flags) : guardDetail(flags)) ?? hex32(flags)}`
   const detail = (code === 1 ? KERN_CODES[flags] : code === 5 ? MACH_SOFTWARE[flags] : undefined) ?? MACH_CPU_CODES[cpu]?.[code]?.[flags]
   return `${name} / ${detail ?? hex32(flags)}`
 }
@@ -131,58 +159,5 @@ function windowsReason(record: ExceptionRecord, clip: (address: bigint) => bigin
   }
   return reason
 }
-
-const windowsName = (code: number): string => WINDOWS_CODES[code] ?? `unknown ${hex32(code)}`
-
-const WINDOWS_CODES: Record<number, string> = {
-  0x4000_0015: 'STATUS_FATAL_APP_EXIT',
-  0x4000_001f: 'EXCEPTION_WX86_BREAKPOINT',
-  0x4001_0005: 'DBG_CONTROL_C',
-  0x8000_0001: 'EXCEPTION_GUARD_PAGE',
-  0x8000_0002: 'EXCEPTION_DATATYPE_MISALIGNMENT',
-  0x8000_0003: 'EXCEPTION_BREAKPOINT',
-  0x8000_0004: 'EXCEPTION_SINGLE_STEP',
-  0xc000_0005: 'EXCEPTION_ACCESS_VIOLATION',
-  0xc000_0006: 'EXCEPTION_IN_PAGE_ERROR',
-  0xc000_0008: 'EXCEPTION_INVALID_HANDLE',
-  0xc000_000d: 'STATUS_INVALID_PARAMETER',
-  0xc000_0017: 'STATUS_NO_MEMORY',
-  0xc000_001d: 'EXCEPTION_ILLEGAL_INSTRUCTION',
-  0xc000_0025: 'EXCEPTION_NONCONTINUABLE_EXCEPTION',
-  0xc000_0026: 'EXCEPTION_INVALID_DISPOSITION',
-  0xc000_008c: 'EXCEPTION_BOUNDS_EXCEEDED',
-  0xc000_008d: 'EXCEPTION_FLT_DENORMAL_OPERAND',
-  0xc000_008e: 'EXCEPTION_FLT_DIVIDE_BY_ZERO',
-  0xc000_008f: 'EXCEPTION_FLT_INEXACT_RESULT',
-  0xc000_0090: 'EXCEPTION_FLT_INVALID_OPERATION',
-  0xc000_0091: 'EXCEPTION_FLT_OVERFLOW',
-  0xc000_0092: 'EXCEPTION_FLT_STACK_CHECK',
-  0xc000_0093: 'EXCEPTION_FLT_UNDERFLOW',
-  0xc000_0094: 'EXCEPTION_INT_DIVIDE_BY_ZERO',
-  0xc000_0095: 'EXCEPTION_INT_OVERFLOW',
-  0xc000_0096: 'EXCEPTION_PRIV_INSTRUCTION',
-  0xc000_00fd: 'EXCEPTION_STACK_OVERFLOW',
-  0xc000_0142: 'STATUS_DLL_INIT_FAILED',
-  0xc000_0194: 'EXCEPTION_POSSIBLE_DEADLOCK',
-  0xc000_0374: 'STATUS_HEAP_CORRUPTION',
-  0xc000_0409: 'EXCEPTION_STACK_BUFFER_OVERRUN',
-  0xc000_0417: 'STATUS_INVALID_CRUNTIME_PARAMETER',
-  0xc000_0420: 'STATUS_ASSERTION_FAILURE',
-  0xe06d_7363: 'UNHANDLED_CPP_EXCEPTION',
-  0x0517_a7ed: 'SIMULATED_EXCEPTION',
-  0xe000_0008: 'OUT_OF_MEMORY',
-}
-
-/** First parameter of __fastfail, from 0 on. */
-const FAST_FAIL: Record<number, string> = Object.fromEntries([
-  'LEGACY_GS_VIOLATION', 'VTGUARD_CHECK_FAILURE', 'STACK_COOKIE_CHECK_FAILURE', 'CORRUPT_LIST_ENTRY', 'INCORRECT_STACK', 'INVALID_ARG', 'GS_COOKIE_INIT',
-  'FATAL_APP_EXIT', 'RANGE_CHECK_FAILURE', 'UNSAFE_REGISTRY_ACCESS', 'GUARD_ICALL_CHECK_FAILURE', 'GUARD_WRITE_CHECK_FAILURE', 'INVALID_FIBER_SWITCH',
-  'INVALID_SET_OF_CONTEXT', 'INVALID_REFERENCE_COUNT', '', '', '', 'INVALID_JUMP_BUFFER', 'MRDATA_MODIFIED', 'CERTIFICATION_FAILURE', 'INVALID_EXCEPTION_CHAIN',
-  'CRYPTO_LIBRARY', 'INVALID_CALL_IN_DLL_CALLOUT', 'INVALID_IMAGE_BASE', 'DLOAD_PROTECTION_FAILURE', 'UNSAFE_EXTENSION_CALL', 'DEPRECATED_SERVICE_INVOKED',
-  'INVALID_BUFFER_ACCESS', 'INVALID_BALANCED_TREE', 'INVALID_NEXT_THREAD', 'GUARD_ICALL_CHECK_SUPPRESSED', 'APCS_DISABLED', 'INVALID_IDLE_STATE',
-  'MRDATA_PROTECTION_FAILURE', 'UNEXPECTED_HEAP_EXCEPTION', 'INVALID_LOCK_STATE', 'GUARD_JUMPTABLE', 'INVALID_LONGJUMP_TARGET', 'INVALID_DISPATCH_CONTEXT',
-  'INVALID_THREAD', 'INVALID_SYSCALL_NUMBER', 'INVALID_FILE_OPERATION', 'LPAC_ACCESS_DENIED', 'GUARD_SS_FAILURE', 'LOADER_CONTINUITY_FAILURE',
-  'GUARD_EXPORT_SUPPRESSION_FAILURE', 'INVALID_CONTROL_STACK', 'SET_CONTEXT_DENIED', 'INVALID_IAT', 'HEAP_METADATA_CORRUPTION', 'PAYLOAD_RESTRICTION_VIOLATION',
-].flatMap((name, code) => (name ? [[code, `FAST_FAIL_${name}`]] : [])))
 
 const hex32 = (value: number): string => `0x${(value >>> 0).toString(16).padStart(8, '0')}`

@@ -10,31 +10,31 @@
  * first counts. Byte order follows the signature (a big-endian writer leaves 'PMDM').
  */
 import { InputError, Reader } from '../reader.ts'
-import type { Cpu, Dump, DumpThread, Exception, MemoryRegion, Module, Note, Os } from './dump.ts'
+import type { Cpu, Dump, DumpFacts, DumpThread, Exception, MemoryRegion, Module, Note, Os } from './dump.ts'
 import { createMemory, type MemoryPiece } from './memory.ts'
 import { readContext } from './minidump-context.ts'
 import { readCrashpadAnnotations } from './minidump-crashpad.ts'
+import { cpuInfo, distribution, type Location, microcode, readAssertion, readBootArguments, readBreakpad, readMacCrashInfo, readMisc } from './minidump-facts.ts'
 import { arrangeModules, MODULE_SIZE, readModule, readUnloadedModule, UNLOADED_SIZE } from './minidump-modules.ts'
 import { crashReason } from './minidump-reason.ts'
-import { linuxMaps, linuxPid, utf16, utf16String } from './minidump-text.ts'
+import { linuxMaps, linuxPid, utf16String } from './minidump-text.ts'
 
 export type ParseFailure = { slug: 'dump-empty' | 'dump-truncated' | 'dump-malformed' | 'budget-exceeded'; reason: string }
 
 /** How much of a dump is looked at; a real one stays far below. */
 export interface MinidumpBudget { bytes: number; streams: number; threads: number; modules: number; ranges: number }
-export const MINIDUMP_BUDGET: MinidumpBudget = { bytes: 512 * 1024 * 1024, streams: 256, threads: 8192, modules: 16_384, ranges: 262_144 }
+export const MINIDUMP_BUDGET: MinidumpBudget = { bytes: 512 * 1024 * 1024, streams: 256, threads: 4096, modules: 8192, ranges: 262_144 }
 
 /** Notes with these slugs mean that something is missing: the analysis is `partial`. */
 export const INCOMPLETE = new Set(['stream-truncated', 'stream-malformed', 'memory-truncated', 'registers-missing', 'list-shortened'])
 
 const STREAM = {
   threads: 3, modules: 4, memory: 5, exception: 6, system: 7, memory64: 9, unloaded: 14, misc: 15, memoryInfo: 16, threadNames: 24,
-  breakpad: 0x47670001, assertion: 0x47670002, procStatus: 0x47670004, maps: 0x47670009, crashpad: 0x43500001,
+  breakpad: 0x47670001, assertion: 0x47670002, cpuInfo: 0x47670003, procStatus: 0x47670004, lsbRelease: 0x47670005, maps: 0x47670009, crashpad: 0x43500001,
+  macCrashInfo: 0x4d7a0001, bootArguments: 0x4d7a0002,
 } as const
 type StreamName = keyof typeof STREAM
 const NAMES = new Map<number, StreamName>(Object.entries(STREAM).map(([name, type]) => [type, name as StreamName]))
-
-interface Location { rva: number; size: number }
 
 interface State {
   file: Reader
@@ -84,7 +84,7 @@ function openDirectory(bytes: Uint8Array, budget: MinidumpBudget): State {
 function readDump(state: State): Dump {
   const { file, notes } = state
   const time = file.seek(20).u32()
-  const system = attempt(state, 'system', readSystem) ?? { os: 'unknown', osVersion: null, cpu: 'unknown' }
+  const { cpuInfo: cpuText = null, cpuCount = null, ...system } = attempt(state, 'system', readSystem) ?? { os: 'unknown' as const, osVersion: null, cpu: 'unknown' as const }
   attempt(state, 'memory', readMemoryList)
   attempt(state, 'memory64', readMemory64)
   const names = attempt(state, 'threadNames', readThreadNames) ?? new Map<number, string>()
@@ -92,12 +92,22 @@ function readDump(state: State): Dump {
   const listed = readModules(state, system.os)
   const { modules, order } = arrangeModules(listed, notes)
   const crash = attempt(state, 'exception', (inner, at) => readException(inner, at, system.os, system.cpu))
-  const misc = attempt(state, 'misc', readMisc)
-  const breakpad = attempt(state, 'breakpad', readBreakpad)
+  const misc = attempt(state, 'misc', ({ file: inner }) => readMisc(inner))
+  const breakpad = attempt(state, 'breakpad', ({ file: inner }) => readBreakpad(inner))
+  const bytesOf = (name: StreamName): Uint8Array | null => attempt(state, name, ({ file: inner }, { rva, size }) => inner.slice(rva, size, name))
+  const [cpuFile, releaseFile, mapsFile, statusFile] = [bytesOf('cpuInfo'), bytesOf('lsbRelease'), bytesOf('maps'), bytesOf('procStatus')]
+  const macCrashInfo = attempt(state, 'macCrashInfo', ({ file: inner }, at) => readMacCrashInfo(inner, at)) ?? []
   const crashingThread = findThread(threads, crash ? crash.threadId : (breakpad?.requester ?? null))
   if (crash?.registers && crashingThread !== null) threads[crashingThread]!.registers = crash.registers
   const exception = crash && sharpen(crash.exception, crashingThread === null ? null : threads[crashingThread]!.registers)
-  const regions = attempt(state, 'maps', ({ file: inner }, { rva, size }) => linuxMaps(inner.slice(rva, size, 'maps'))) ?? attempt(state, 'memoryInfo', readMemoryInfo) ?? []
+  const mapped = mapsFile && linuxMaps(mapsFile)
+  const regions = mapped ?? attempt(state, 'memoryInfo', readMemoryInfo) ?? []
+  const facts: DumpFacts = {
+    cpuInfo: cpuText, cpuCount, cpuMicrocode: cpuFile && microcode(cpuFile), memoryMapCount: mapped && mapped.length,
+    uptime: misc?.startedAt == null || time < misc.startedAt ? null : time - misc.startedAt,
+    distribution: releaseFile && distribution(releaseFile), macCrashInfo,
+    macBootArguments: attempt(state, 'bootArguments', ({ file: inner }) => readBootArguments(inner)),
+  }
   return {
     format: 'minidump',
     ...system,
@@ -111,9 +121,10 @@ function readDump(state: State): Dump {
     memory: createMemory(state.pieces, file.littleEndian),
     regions: regions.sort((a, b) => (a.base < b.base ? -1 : a.base > b.base ? 1 : 0)),
     annotations: Object.fromEntries(attempt(state, 'crashpad', ({ file: inner }, { rva, size }) => readCrashpadAnnotations(inner, rva, size)) ?? []),
-    abortMessage: attempt(state, 'assertion', readAssertion),
-    pid: misc ?? attempt(state, 'procStatus', ({ file: inner }, { rva, size }) => linuxPid(inner.slice(rva, size, 'process status'))),
+    abortMessage: attempt(state, 'assertion', ({ file: inner }, at) => readAssertion(inner, at)) ?? (macCrashInfo.find(({ message }) => message !== '')?.message.trim() || null),
+    pid: misc?.pid ?? (statusFile && linuxPid(statusFile)),
     createdAt: time === 0 ? null : time,
+    facts,
     notes,
   }
 }
@@ -158,15 +169,16 @@ function readList(state: State, name: StreamName, entrySize: number, most: numbe
 const CPUS: Record<number, Cpu> = { 0: 'x86', 1: 'mips', 5: 'arm', 9: 'x86-64', 12: 'arm64', 0x8003: 'arm64', 0x8004: 'mips64', 0x8005: 'riscv32', 0x8006: 'riscv64' }
 const SYSTEMS: Record<number, Os> = { 0: 'windows', 1: 'windows', 2: 'windows', 3: 'windows', 0x8101: 'macos', 0x8102: 'ios', 0x8201: 'linux', 0x8203: 'android' }
 
-function readSystem({ file }: State, { rva }: Location): { os: Os; osVersion: string | null; cpu: Cpu } {
-  file.need(rva, 32, 'system info')
+function readSystem({ file }: State, { rva }: Location): { os: Os; osVersion: string | null; cpu: Cpu; cpuInfo: string | null; cpuCount: number } {
+  file.need(rva, 56, 'system info')
   const cpu = CPUS[file.u16()] ?? 'unknown'
   const version = [file.seek(rva + 8).u32(), file.u32(), file.u32()]
   const os = SYSTEMS[file.u32()] ?? 'unknown'
   const servicePack = utf16String(file, file.u32()) ?? ''
+  const processor = cpuInfo(file, rva, cpu)
   // Linux clients leave the numbers 0 and write uname there: `Linux 6.1.0 #1 SMP ...`.
-  if (version.every((part) => part === 0)) return { os, cpu, osVersion: servicePack.replace(/^Linux /, '').replace(/ (?:x86_64|aarch64|armv\w+|i.86)(?: GNU\/Linux)?$/, '') || null }
-  return { os, cpu, osVersion: `${version.join('.')} ${servicePack}`.trim() }
+  if (version.every((part) => part === 0)) return { os, cpu, ...processor, osVersion: servicePack.replace(/^Linux /, '').replace(/ (?:x86_64|aarch64|armv\w+|i.86)(?: GNU\/Linux)?$/, '') || null }
+  return { os, cpu, ...processor, osVersion: `${version.join('.')} ${servicePack}`.trim() }
 }
 
 /** MINIDUMP_THREAD (48): id u32, suspend, class, priority u32, teb u64, stack {base u64, size u32, rva u32}, context {size u32, rva u32}. */
@@ -310,31 +322,6 @@ function sharpen(exception: Exception, registers: Map<string, bigint> | null): E
   const pc = registers?.get('rip') ?? registers?.get('eip') ?? registers?.get('pc')
   const fetch = exception.access === 'unknown' && exception.address !== null && exception.address === pc && /^(?:SIGSEGV|SIGBUS|EXC_BAD_ACCESS)\b/.test(exception.type)
   return fetch ? { ...exception, access: 'execute' } : exception
-}
-
-/** Size u32, flags u32 (bit 0: the process id counts), process id u32. */
-function readMisc({ file }: State): number | null {
-  const flags = file.skip(4).u32()
-  const pid = file.u32()
-  return flags & 1 ? pid : null
-}
-
-/** Validity u32 (bit 0: writer, bit 1: requester), the thread that wrote the dump u32, the thread that asked for it u32. */
-function readBreakpad({ file }: State): { writer: number | null; requester: number | null } {
-  const validity = file.u32()
-  const writer = file.u32()
-  const requester = file.u32()
-  return { writer: validity & 1 ? writer : null, requester: validity & 2 ? requester : null }
-}
-
-/** Expression, function and file as u16[128] each, line u32, type u32. */
-function readAssertion({ file }: State, { rva }: Location): string | null {
-  file.need(rva, 776, 'assertion')
-  const text = (at: number): string => utf16(file.slice(at, 256, 'assertion'), file.littleEndian)
-  const [expression, where, source] = [text(rva), text(rva + 256), text(rva + 512)]
-  const line = file.seek(rva + 768).u32()
-  const place = [where && `in ${where}`, source && `at ${source}:${line}`].filter(Boolean).join(' ')
-  return [expression, place].filter(Boolean).join(' ') || null
 }
 
 function findThread(threads: DumpThread[], id: number | null): number | null {
