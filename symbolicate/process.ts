@@ -20,6 +20,8 @@ export interface DumpInput {
 
 /** Where a child's questions end up: symbols/store.ts for the worker, symbols/folder.ts for `overrun explain`. */
 export interface SymbolFiles {
+  /** Grows when locate() may say something else than before: what a parser heard earlier no longer holds. */
+  generation(): number
   locate(module: ModuleIdentity): Promise<Located>
   locateMap(debugId: string): Promise<string | null>
 }
@@ -34,7 +36,7 @@ export function createProcessor({ pool, symbols, inflateBytes, metrics }: { pool
       const bytes = await input.load()
       if (bytes === null) throw new DumpMissing()
       began = performance.now()
-      return { t: 'analyse', bytes, contentType, claims, annotations, inflateBytes }
+      return { t: 'analyse', bytes, contentType, claims, annotations, inflateBytes, generation: symbols.generation() }
     }, { symbols: (module) => symbols.locate(module).catch(costOfOneModule), map: (debugId) => symbols.locateMap(debugId) })
     return { analysis: conclude(), slow: ticket.slow }
 

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { LRUCache } from 'lru-cache'
 import { analyse } from '../analyse.ts'
 import { messageOf } from '../../infra/service/errors.ts'
 import type { SymbolLookup, SymbolSource } from '../symbols/source.ts'
@@ -40,12 +41,27 @@ async function ask<T extends Order['t']>(question: Answer, wanted: T): Promise<E
 }
 let asking: Promise<unknown> = Promise.resolve()
 
+/** What the parent said of `generation`; the dumps that follow need not ask it again. */
+const heard = new LRUCache<string, SymbolLookup>({ max: 4096 })
+let generation = -1
+
 const symbols: SymbolSource = {
-  async find(module): Promise<SymbolLookup> {
-    const located = await ask({ t: 'symbols?', debugFile: module.debugFile, debugId: module.debugId, codeId: module.codeId }, 'symbols')
-    return located.status === 'found' ? openCached(located.path) : { status: located.status, reason: located.reason }
+  async find({ debugFile, debugId, codeId }): Promise<SymbolLookup> {
+    const key = JSON.stringify([debugFile, debugId, codeId])
+    const known = heard.get(key)
+    if (known !== undefined) return known
+    const located = await ask({ t: 'symbols?', debugFile, debugId, codeId }, 'symbols')
+    if (located.status !== 'found') return remember(key, { status: located.status, reason: located.reason })
+    const opened = openCached(located.path)
+    return opened.status === 'found' ? remember(key, opened) : opened
   },
 }
+
+function remember(key: string, lookup: SymbolLookup): SymbolLookup {
+  heard.set(key, lookup)
+  return lookup
+}
+
 const maps = {
   async find(debugId: string): Promise<Uint8Array | null> {
     const { path } = await ask({ t: 'map?', debugId }, 'map')
@@ -59,6 +75,8 @@ async function obey(order: Order): Promise<Answer> {
       const plain = inflate(order.bytes, order.claims.encoding, order.inflateBytes)
       if ('status' in plain) return { t: 'refused', ...plain }
       const { contentType, claims, annotations } = order
+      if (order.generation !== generation) heard.clear()
+      generation = order.generation
       return { t: 'analysis', analysis: await analyse({ bytes: plain.bytes, contentType, claims, annotations }, { symbols, maps }) }
     }
     case 'prepare':

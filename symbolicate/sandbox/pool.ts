@@ -44,8 +44,12 @@ export interface Pool {
 interface Task { order(): Promise<Order>; asked: Asked; resolve(end: PoolEnd): void; reject(error: unknown): void; becameSlow(): void; deaths: number }
 interface Slot { warden: Warden | null; successor: Warden | null; ripe: boolean; task: Task | null; impatient: boolean; late: boolean; jobs: number; busyMs: number; idle: NodeJS.Timeout | null }
 
-/** A child is replaced after so much work: whatever leaks, leaks for a while only, and no honest child meets its limit of processor time. */
-const JOBS_PER_CHILD = 1000
+/**
+ * A child is replaced after so much work: whatever leaks, leaks for a while only, and no honest child meets its limit of
+ * processor time. To start one costs as much as 500 ordinary dumps (most of it for loading TypeScript): at 1,000 jobs each
+ * that was a third of all the work.
+ */
+const JOBS_PER_CHILD = 10_000
 const BUSY_MS_PER_CHILD = 60_000
 const RESTART_MS = 500
 

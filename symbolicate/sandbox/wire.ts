@@ -14,11 +14,11 @@ import type { ModuleIdentity, SymbolStatus } from '../symbols/source.ts'
  * check of what was read, that was half the cost of a dump. Addresses of 64 bits travel as hex.
  *
  * One job at a time: the parent sends `analyse` or `prepare`, the child may ask any number of `symbols?` and `map?`,
- * each answered in order, and ends with exactly one of `analysis`, `prepared`, `unusable` or `refused`.
+ * each answered in order (for the dumps that follow, as long as `generation` stays, it remembers), and ends with exactly one of `analysis`, `prepared`, `unusable` or `refused`.
  * Nothing that the child says is believed: answers.ts checks its shape, FrameReader its size, the pool its number.
  */
 export type Order =
-  | { t: 'analyse'; bytes: Uint8Array; contentType: AcceptedCrash['contentType']; claims: AcceptedCrash['claims']; annotations: Record<string, string>; inflateBytes: number }
+  | { t: 'analyse'; bytes: Uint8Array; contentType: AcceptedCrash['contentType']; claims: AcceptedCrash['claims']; annotations: Record<string, string>; inflateBytes: number; generation: number }
   | { t: 'prepare'; bytes: Uint8Array; name: string }
   | ({ t: 'symbols' } & Located)
   | { t: 'map'; path: string | null }

@@ -48,6 +48,7 @@ export async function openSymbolFolder({ directory, cacheDirectory, pool }: { di
   }
 
   return {
+    generation: () => 0,
     async locate({ debugFile, debugId }): Promise<Located> {
       if (debugFile === null || debugId === null) return { status: 'no-id', reason: 'the dump names no debug id for this module' }
       const path = native.get(identity(debugFile, debugId))

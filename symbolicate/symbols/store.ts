@@ -37,6 +37,9 @@ export type Described = Prepared extends infer P ? (P extends { bytes: Uint8Arra
 const FORM = 'v1'
 const NOBODY = { symbols: async () => ({ status: 'missing' as const, reason: 'not asked while preparing' }), map: async () => null }
 
+/** How long a parser may go on with what it heard: a question costs it a tenth of a dump, and most dumps ask the same. */
+const GENERATION_MS = 1_000
+
 /** The child that prepares is ended when nobody needed it for so long. */
 const IDLE_MS = 5_000
 
@@ -58,6 +61,8 @@ export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSett
   const keys = new LRUCache<string, { key: string | null }>({ max: 50_000, ttl: settings.relistMs })
   const unusable = new LRUCache<string, Extract<Located, { reason: string }>>({ max: 1_000 })
   const preparing = new Map<string, Promise<Located>>()
+  /** How often a file was found or put that an earlier answer may not have known. */
+  let arrivals = 0
 
   async function newestKey(prefix: string): Promise<string | null> {
     const known = keys.get(prefix)
@@ -67,6 +72,7 @@ export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSett
       if (newest === null || found.modifiedAt > newest.modifiedAt || (found.modifiedAt === newest.modifiedAt && found.key > newest.key)) newest = found
     }
     keys.set(prefix, { key: newest?.key ?? null })
+    if (newest !== null) arrivals++
     return newest?.key ?? null
   }
 
@@ -115,6 +121,7 @@ export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSett
 
   return {
     cacheDirectory,
+    generation: () => arrivals + Math.floor(Date.now() / GENERATION_MS),
     locate,
     async locateMap(debugId) {
       const key = await newestKey(mapPrefix(debugId))
@@ -135,6 +142,7 @@ export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSett
       const already = (await blobs.head(key)) !== null
       if (!already) await blobs.put(key, bytes)
       keys.delete(prefix)
+      arrivals++
       return { status: 'stored', already, key, prepared: describe(prepared) }
     },
     stop: () => pool.stop(),

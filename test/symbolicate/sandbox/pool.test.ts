@@ -17,7 +17,7 @@ function hostilePool(options: Partial<PoolOptions> = {}): Pool {
   pools.push(pool)
   return pool
 }
-const order = (deed: string) => async (): Promise<Order> => ({ t: 'analyse', bytes: Buffer.from(deed), contentType: 'text/plain', claims: {}, annotations: {}, inflateBytes: 1 })
+const order = (deed: string) => async (): Promise<Order> => ({ t: 'analyse', bytes: Buffer.from(deed), contentType: 'text/plain', claims: {}, annotations: {}, inflateBytes: 1, generation: 0 })
 const nobody = { symbols: async () => ({ status: 'missing' as const, reason: '' }), map: async () => null }
 const run = (pool: Pool, deed: string) => pool.run(order(deed), nobody)
 const said = async (pool: Pool, deed: string) => {
