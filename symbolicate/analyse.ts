@@ -35,7 +35,7 @@ export async function analyse({ bytes, contentType, claims, annotations }: Analy
   if (contentType === STORM_TYPE && isCborMap(bytes)) return analyseStorm(bytes, claims)
   const read = TEXT_FORMATS.has(sniff(bytes, contentType))
     ? await analyseText(bytes, contentType, { maps }, budget.text)
-    : { ...await analyseNative(bytes, contentType, symbols, budget.native), sanitizer: null }
+    : { ...await analyseNative(bytes, contentType, symbols, budget.native, claims), sanitizer: null }
   const { dump, status, statusReason, sanitizer } = read
   if (dump === null) return unreadable(status, statusReason, { contentType, claims })
   // What the dump itself carries goes before what the upload said beside it.

@@ -4,10 +4,16 @@
  * Deterministic: the same bytes and symbols give the same answer. Time and memory are the parent's to watch.
  */
 import type { AnalysisStatus, Report } from './contract.ts'
-import type { Dump } from './formats/dump.ts'
+import type { Claims } from '../ingest/contract.ts'
+import type { Dump, Module } from './formats/dump.ts'
+import { parseElfCore } from './formats/elf-core.ts'
+import { debugIdOf } from './formats/elf-core-modules.ts'
+import { parseEspCoredump } from './formats/esp-coredump.ts'
+import { parseEspPanic } from './formats/esp-panic.ts'
 import { parseMicrodump } from './formats/microdump.ts'
-import { INCOMPLETE, MINIDUMP_BUDGET, type MinidumpBudget, parseMinidump } from './formats/minidump.ts'
-import { sniff } from './formats/sniff.ts'
+import { INCOMPLETE, MINIDUMP_BUDGET, type MinidumpBudget, parseMinidump, type ParseFailure } from './formats/minidump.ts'
+import { type Format, sniff } from './formats/sniff.ts'
+import { parseZephyrCoredump } from './formats/zephyr-coredump.ts'
 import { buildReport, emptyReport, type SymbolStatuses } from './report.ts'
 import type { ModuleSymbols, SymbolSource, SymbolStatus } from './symbols/source.ts'
 import { type Stack, UNWIND_BUDGET, type UnwindBudget } from './unwind/frame.ts'
@@ -30,13 +36,20 @@ export interface NativeAnalysis {
   statusReason: string
 }
 
-export async function analyseNative(bytes: Uint8Array, contentType: string, symbols: SymbolSource, budget: NativeBudget = NATIVE_BUDGET): Promise<NativeAnalysis> {
+const PARSERS: Partial<Record<Format, (bytes: Uint8Array, budget: MinidumpBudget) => { dump: Dump } | ParseFailure>> = {
+  minidump: parseMinidump, microdump: (bytes) => parseMicrodump(bytes), 'elf-core': parseElfCore, 'zephyr-coredump': parseZephyrCoredump, 'esp-coredump': parseEspCoredump, 'esp-panic': parseEspPanic,
+}
+
+export async function analyseNative(
+  bytes: Uint8Array, contentType: string, symbols: SymbolSource, budget: NativeBudget = NATIVE_BUDGET, claims: Pick<Claims, 'buildId'> = {},
+): Promise<NativeAnalysis> {
   const format = sniff(bytes, contentType)
   if (format === 'empty') return refused(format, 'dump-empty', 'dump: no bytes')
-  if (format !== 'minidump' && format !== 'microdump') return refused(format, 'format-unknown', `dump: no native format that is read here (looks like ${format})`)
-  const parsed = format === 'minidump' ? parseMinidump(bytes, budget.minidump) : parseMicrodump(bytes)
+  const parse = PARSERS[format]
+  if (parse === undefined) return refused(format, 'format-unknown', `dump: no native format that is read here (looks like ${format})`)
+  const parsed = parse(bytes, budget.minidump)
   if (!('dump' in parsed)) return refused(format, parsed.slug, parsed.reason)
-  const { dump } = parsed
+  const dump = identified(parsed.dump, claims)
   const modules = askOncePerModule(dump, symbols)
   const stacks = await unwindAll(dump, modules.symbolsOf, budget.unwind)
   const { status, statusReason } = judge(dump, stacks)
@@ -47,15 +60,25 @@ function refused(format: string, status: AnalysisStatus, statusReason: string): 
   return { dump: null, stacks: [], report: emptyReport(format, status), status, statusReason }
 }
 
+/** A program that its dump does not identify is the build that the device signed for. */
+function identified(dump: Dump, { buildId }: Pick<Claims, 'buildId'>): Dump {
+  const main = dump.mainModule === null ? undefined : dump.modules[dump.mainModule]
+  if (buildId === undefined || main === undefined || main.codeId !== null || main.elfSha256 != null || main.debugId !== null) return dump
+  const claimed = ({ codeId, debugId, ...module }: Module): Module => ({ ...module, codeId: buildId, debugId: debugIdOf(buildId) })
+  const notes = [...dump.notes, { slug: 'build-claimed', text: `the dump names no build; the device claims ${buildId}` }]
+  return { ...dump, notes, modules: dump.modules.map((module) => (module.name === main.name ? claimed(module) : module)) }
+}
+
 function askOncePerModule(dump: Dump, source: SymbolSource): { symbolsOf: SymbolsOf; statuses: SymbolStatuses } {
   const asked = new Map<number, Promise<ModuleSymbols | null>>()
   const statuses = new Map<number, { status: SymbolStatus; reason: string | null }>()
 
   async function ask(index: number): Promise<ModuleSymbols | null> {
     const module = dump.modules[index]!
-    const found = await source.find({ debugFile: module.debugFile, debugId: module.debugId, codeId: module.codeId })
+    const found = await source.find({ debugFile: module.debugFile, debugId: module.debugId, codeId: module.codeId, elfSha256: module.elfSha256 ?? null })
     statuses.set(index, { status: found.status, reason: found.status === 'found' ? null : found.reason })
-    return found.status === 'found' ? found.symbols : null
+    if (found.status !== 'found') return null
+    return module.linked ? atLinkedAddresses(found.symbols, Number(module.base)) : found.symbols
   }
 
   function symbolsOf(index: number): Promise<ModuleSymbols | null> {
@@ -65,6 +88,19 @@ function askOncePerModule(dump: Dump, source: SymbolSource): { symbolsOf: Symbol
   }
 
   return { symbolsOf, statuses }
+}
+
+/** What a firmware's dump gives as its base is where this processor's code may begin, not where this build does. */
+function atLinkedAddresses(symbols: ModuleSymbols, base: number): ModuleSymbols {
+  const shift = base - (symbols.linkBase ?? base)
+  if (shift === 0) return symbols
+  return {
+    lookup(offset) {
+      const hit = offset + shift < 0 ? null : symbols.lookup(offset + shift)
+      return hit && { ...hit, functionOffset: hit.functionOffset - shift }
+    },
+    cfi: (offset) => (offset + shift < 0 ? null : symbols.cfi(offset + shift)),
+  }
 }
 
 /** The crashing thread first, while the budget is fresh. */
