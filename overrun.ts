@@ -2,6 +2,7 @@
 /** The one door: each command is one file in the folder that it belongs to. */
 import { Command } from 'commander'
 import { registerStart } from './dashboard/cli/start.ts'
+import { registerConfig } from './dashboard/cli/config.ts'
 import { registerDashboard } from './dashboard/cli/dashboard.ts'
 import { registerDemo } from './dashboard/cli/demo.ts'
 import { registerIngest } from './dashboard/cli/ingest.ts'
@@ -31,6 +32,7 @@ registerIngest(program)
 registerSymbolicate(program)
 registerDashboard(program)
 registerMigrate(program)
+registerConfig(program)
 registerSend(program)
 registerVerify(program)
 registerExplain(program)

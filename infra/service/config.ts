@@ -90,7 +90,7 @@ function leavesOf({ properties = {} }: Property, prefix: string): Setting[] {
 function typeOf({ type, items }: Property): Setting['type'] {
   if (type === 'integer' || type === 'number') return 'number'
   if (type === 'boolean' || type === 'string') return type
-  if (type === 'array' && items?.type === 'string') return 'list'
+  if (type === 'array' && items?.properties === undefined && items?.type !== 'array') return 'list'
   throw new Error(`a setting of type ${type} has no form in the environment`)
 }
 
