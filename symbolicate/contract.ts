@@ -89,17 +89,33 @@ export interface Signature {
 export const TRUSTS = ['context', 'cfi', 'frame_pointer', 'scan', 'given', 'none'] as const
 export type Trust = (typeof TRUSTS)[number]
 
-/** rust-minidump's JSON shape; addresses are 0x-hex strings. */
+/** rust-minidump's JSON shape; addresses are 0x-hex strings. report-schema.ts describes and bounds it. */
 export interface Report {
   status: 'OK' | string
   format: string
   pid: number | null
-  system_info: { os: Os; os_ver: string | null; cpu_arch: Cpu | 'amd64' }
-  crash_info: { type: string | null; address: string | null; crashing_thread: number | null; assertion: string | null; access: Access }
+  /** Seconds. */
+  process_uptime?: number | undefined
+  thread_count?: number | undefined
+  system_info: { os: Os; os_ver: string | null; cpu_arch: Cpu | 'amd64'; cpu_info?: string | undefined; cpu_count?: number | undefined; cpu_microcode_version?: string | undefined }
+  crash_info: {
+    type: string | null
+    address: string | null
+    /** Where the dump doesn't have the address: what the instruction's operand was. */
+    adjusted_address?: { kind: 'non-canonical'; address: string } | undefined
+    crashing_thread: number | null
+    assertion: string | null
+    access: Access
+  }
   crashing_thread: ReportThread | null
   threads: ReportThread[]
   modules: ReportModule[]
   main_module: number | null
+  unloaded_modules?: { base_addr: string; end_addr: string; code_id: string | null; filename: string }[] | undefined
+  lsb_release?: { id: string; release: string; codename: string; description: string } | undefined
+  linux_memory_map_count?: number | undefined
+  mac_crash_info?: { num_records: number; records: Record<'thread' | 'dialog_mode' | 'abort_cause' | 'module' | 'message' | 'signature_string' | 'backtrace' | 'message2', string>[] } | undefined
+  mac_boot_args?: string | undefined
   annotations: Record<string, string>
   notes: Note[]
 }
@@ -128,8 +144,10 @@ export interface ReportFrame {
   /** Ours: a far-away PUBLIC name, shown but never in a signature. */
   approximate: boolean
   /** Ours: how often this frame repeats in a folded recursion. */
-  repeats?: number
-  registers?: Record<string, string>
+  repeats?: number | undefined
+  /** Only without a module: those that once lay here. */
+  unloaded_modules?: { module: string; offsets: string[] }[] | undefined
+  registers?: Record<string, string> | undefined
 }
 export interface ReportModule {
   base_addr: string
