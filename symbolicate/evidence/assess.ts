@@ -2,8 +2,8 @@
  * assess: from what the dump says to what it means, on two axes that are kept apart. `class` says how likely this is
  * deliberate (E0 environment .. E4 control-flow evidence), `severity` how bad it is if it is a bug (CASR's three groups).
  *
- * Rules stand in tables, the most telling first: what a sanitizer saw; what a mitigation said; where control went; what
- * kind of access failed. The first that applies decides kind, class, severity and CWE. Marks add to it, and counter
+ * Rules stand in tables, the most telling first: what a sanitizer saw; what a mitigation said; what a microcontroller's fault
+ * registers name; where control went; what kind of access failed. The first that applies decides kind, class, severity and CWE. Marks add to it, and counter
  * evidence stands beside it. Pure: same input, same evidence.
  */
 import type { CrashKind, Evidence } from '../contract.ts'
@@ -12,14 +12,15 @@ import { counterEvidence } from './counter.ts'
 import { patternOf, type Pattern } from './pattern.ts'
 import { CONTROL_RULES, wildTarget } from './rules-control.ts'
 import { FAULT_RULES } from './rules-fault.ts'
+import { MCU_RULES } from './rules-mcu.ts'
 import { MESSAGE_RULES } from './rules-message.ts'
 import { SANITIZER_RULES } from './rules-sanitizer.ts'
-import { isNonCanonical, situationOf, type Situation, type SituationInput } from './situation.ts'
+import { isNonCanonical, NO_INSTRUCTION, situationOf, type Situation, type SituationInput } from './situation.ts'
 import { hex, type EvidenceRule, type Verdict } from './verdict.ts'
 
 export type Assessment = Evidence & { kind: CrashKind; access: Access }
 
-export const EVIDENCE_RULES: readonly EvidenceRule[] = [...SANITIZER_RULES, ...MESSAGE_RULES, ...CONTROL_RULES, ...FAULT_RULES]
+export const EVIDENCE_RULES: readonly EvidenceRule[] = [...SANITIZER_RULES, ...MESSAGE_RULES, ...MCU_RULES, ...CONTROL_RULES, ...FAULT_RULES]
 
 export function assess(input: SituationInput): Assessment {
   const situation = situationOf(input)
@@ -65,7 +66,7 @@ function judge(situation: Situation): { verdict: Verdict; slug: string } {
  * too. In the failed address alone it is corruption that data caused, E3. Text alone needs a second register.
  */
 function patternIn(situation: Situation): { pattern: Pattern; class: 3 | 4; text: string } | null {
-  if (!situation.memoryFault && !/^SIG(?:ILL|TRAP)|^EXC_BAD_INSTRUCTION|^EXCEPTION_ILLEGAL/.test(situation.signal)) return null
+  if (!situation.memoryFault && !NO_INSTRUCTION.test(situation.signal)) return null
   const target = wildTarget(situation)?.target ?? null
   const places: { name: string; value: bigint; control: boolean }[] = []
   if (target !== null) places.push({ name: 'the program counter', value: target, control: true })

@@ -1,5 +1,5 @@
 /** Control went where no code is: the strongest evidence that a dump alone can hold. */
-import { isNonCanonical, NEAR_NULL, regionAt, type Situation } from './situation.ts'
+import { isNonCanonical, NEAR_NULL, NO_INSTRUCTION, regionAt, type Situation } from './situation.ts'
 import { hex, type EvidenceRule, type Verdict } from './verdict.ts'
 
 export const CONTROL_RULES: readonly EvidenceRule[] = [
@@ -31,7 +31,7 @@ export function wildTarget(situation: Situation): { target: bigint; why: string 
   }
   // Bit 0 of a Thumb address is not part of it.
   if (memoryFault && address !== null && address >> 1n === pc >> 1n) return { target: pc, why: `the program counter is the address that failed, ${hex(pc)}` }
-  if (sanitizer !== null || (!memoryFault && !/^SIG(?:ILL|TRAP)|^EXC_BAD_INSTRUCTION|^EXCEPTION_ILLEGAL/.test(situation.signal))) return null
+  if (sanitizer !== null || (!memoryFault && !NO_INSTRUCTION.test(situation.signal))) return null
   if (pcRegion !== null && !pcRegion.execute) return { target: pc, why: `the program counter ${hex(pc)} lies in memory that is not executable` }
   if (pcRegion !== null && isData(situation, pc)) return { target: pc, why: `the program counter ${hex(pc)} lies in the ${where(situation, pc)}` }
   if (pcOutsideModules && pcRegion === null) return { target: pc, why: `the program counter ${hex(pc)} lies in no module` }

@@ -81,7 +81,15 @@ export function situationOf({ dump, report, claims, sanitizer = null }: Situatio
   }
 }
 
-const MEMORY_FAULTS = /^(?:SIGSEGV|SIGBUS|EXC_BAD_ACCESS|EXCEPTION_ACCESS_VIOLATION|EXCEPTION_IN_PAGE_ERROR|EXCEPTION_GUARD_PAGE)/
+const MEMORY_FAULTS = new RegExp(`^(?:${[
+  'SIGSEGV', 'SIGBUS', 'EXC_BAD_ACCESS', 'EXCEPTION_ACCESS_VIOLATION', 'EXCEPTION_IN_PAGE_ERROR', 'EXCEPTION_GUARD_PAGE',
+  // Cortex-M, Xtensa, RISC-V: formats/cortex-m-fault.ts, formats/mcu-cause.ts.
+  'MemManage', 'BusFault', 'LoadProhibited', 'StoreProhibited', 'InstrFetchProhibited', 'InstructionFetchError', 'LoadStore(?!Alignment)', 'InstTLB', 'InstFetch', 'InstrP',
+  '(?:Instruction|Load|Store) (?:access|page) fault',
+].join('|')})`)
+
+/** No memory failed, but the processor met something that is no code for it. */
+export const NO_INSTRUCTION = /^SIG(?:ILL|TRAP)|^EXC_BAD_INSTRUCTION|^EXCEPTION_ILLEGAL|^UsageFault|^HardFault|^Illegal ?Instruction/i
 
 /**
  * x86-64 says 0 for an address that is not canonical (SI_KERNEL, which older clients don't record); a signal that a

@@ -28,6 +28,8 @@ export const CORTEX_M: Arch = {
     registers[PSP] = callee.registers[PSP] ?? null
     return registers
   },
+  // A branch to an even address would leave Thumb state.
+  isCode: (address) => (address & 1n) === 1n,
   linkIsKept: true,
   interrupted,
 }
