@@ -83,13 +83,13 @@ function reportThreads(dump: Dump, stacks: readonly (Stack | null)[], notes: Not
   for (const index of order) {
     const thread = reportThread(dump, given[index]!, index, stacks[index] ?? null)
     let kept = 0
-    for (; kept < thread.frames.length && room > 0; kept++) room -= sizeOf(thread.frames[kept]!)
+    for (; kept < thread.frames.length && room > 0; kept++) room -= frameSize(thread.frames[kept]!)
     if (kept < thread.frames.length) {
       cut++
       thread.frames_omitted += thread.frames.length - kept
       thread.frames.length = kept
     }
-    room -= 160
+    room -= 160 + textSize(thread.thread_name)
     threads[index] = thread
   }
   if (cut > 0) notes.push({ slug: 'frames-omitted', text: `report: ${cut} of ${dump.threads.length} threads lost frames, because all together are too large` })
@@ -205,7 +205,7 @@ function within<T, R extends object>(room: number, what: string, notes: Note[], 
   const kept: R[] = []
   for (const [index, item] of list.entries()) {
     const mapped = map(item, index)
-    room -= sizeOf(mapped)
+    room -= recordSize(mapped)
     if (room < 0) break
     kept.push(mapped)
   }
@@ -213,16 +213,15 @@ function within<T, R extends object>(room: number, what: string, notes: Note[], 
   return kept
 }
 
-/** Bytes in JSON, roughly and from above: quotes, names of fields, and control characters at their longest. */
-function sizeOf(value: unknown): number {
-  if (typeof value === 'string') return value.length < 32 ? value.length * 3 + 4 : Buffer.byteLength(value) + 4 + 5 * controls(value)
-  if (typeof value !== 'object' || value === null) return 8
-  let size = 4
-  for (const [key, inner] of Object.entries(value)) size += key.length + 4 + sizeOf(inner)
-  return size
-}
+/** Bytes in JSON, from above: names of fields and addresses are as good as constant, texts are what a dump can make large. */
+const frameSize = ({ function: called, file, inlines, registers }: ReportFrame): number =>
+  400 + textSize(called) + textSize(file) + (inlines ?? []).reduce((sum, inline) => sum + 48 + textSize(inline.function) + textSize(inline.file), 0) + (registers === undefined ? 0 : 2048)
 
-const controls = (text: string): number => text.match(/[\x00-\x1f"\\\ud800-\udfff]/g)?.length ?? 0
+const recordSize = (record: object): number => Object.values(record).reduce<number>((sum, value) => sum + 24 + (typeof value === 'string' ? textSize(value) : 8), 32)
+
+const PLAIN = /^[ !#-[\]-~]*$/
+/** A control character or half a surrogate pair takes six bytes. */
+const textSize = (text: string | null): number => (text === null ? 4 : PLAIN.test(text) ? text.length : text.length * 6)
 
 const ADDRESSES = 1n << 64n
 /** One past the last address; a module that claims more ends at the top. */

@@ -17,7 +17,7 @@ const REFUSED: Record<string, [slug: string, reason: string]> = {
   // Four streams, three of types that nobody knows; the list of maps has no line of a map.
   'rust-minidump/invalid-range.dmp': ['dump-malformed', 'minidump: neither a thread nor an exception'],
   // Mozilla's macOS stream claims records that aren't there; no thread, no exception.
-  'rust-minidump/invalid-record-count.dmp': ['dump-truncated', expect.stringMatching(/^minidump: macCrashInfo: macOS crash info: \d+ bytes at \d+ end past the file/) as string],
+  'rust-minidump/invalid-record-count.dmp': ['dump-truncated', expect.stringMatching(/^minidump: macCrashInfo: .* end past the file/) as string],
 }
 /** The dumps that are text. */
 const MICRODUMPS = /^breakpad\/microdump-[\w-]+\.dmp$/
