@@ -6,6 +6,7 @@ import type { IngestMetrics } from './metrics.ts'
 import { refuse, type Refusal } from './outcome.ts'
 import type { Replay } from './replay.ts'
 import type { Held } from './spool.ts'
+import type { Peer } from './transport.ts'
 import type { Verified } from './verify.ts'
 
 /**
@@ -28,11 +29,15 @@ export interface SignedReport {
   claimedOf?: string
 }
 
+/** Whom the connection proves, or the fleet whose project key came along. */
+export type UnsignedSender = { level: 'transport-authenticated' } & Peer | { level: 'project-key'; fleet: string }
+
 export interface UnsignedReport {
-  fleet: string
+  sender: UnsignedSender
   source: string
   receivedAt: number
   held: Held
+  contentType: AcceptedCrash['contentType']
   claims: AcceptedCrash['claims']
   annotations: AcceptedCrash['annotations']
 }
@@ -85,21 +90,35 @@ export function createAccept({ append, replay, known, metrics }: { append: Appen
     return { status: 'queued', id, authLevel: crash.authLevel }
   }
 
-  async function unsigned({ fleet, source, receivedAt, held, claims, annotations }: UnsignedReport): Promise<Accepted> {
-    const { id, deviceId } = unsignedCrashId({ fleet, source, digest: held.digest })
+  async function unsigned({ sender, source, receivedAt, held, contentType, claims, annotations }: UnsignedReport): Promise<Accepted> {
+    const { level, fleet } = sender
+    const { id, who } = level === 'project-key' ? strangersReport(fleet, source, held.digest) : peersReport(sender, held.digest)
     try {
       await keep({
-        v: 1, id, fleet, receivedAt, eventTime: receivedAt, authLevel: 'project-key', standing: 'counted', deviceId,
-        keyProtection: 'unknown', flags: [], source, contentType: 'application/x-minidump', digest: held.digest, size: held.size,
+        v: 1, id, fleet, receivedAt, eventTime: receivedAt, authLevel: level, ...who, source, contentType, digest: held.digest, size: held.size,
         claims, annotations, dump: held.dump,
       })
     } finally {
       held.release()
     }
-    return { status: 'queued', id, authLevel: 'project-key' }
+    return { status: 'queued', id, authLevel: level }
   }
 
   return { signed, unsigned }
+}
+
+type Who = Pick<AcceptedCrash, 'deviceId' | 'deviceKeyId' | 'issuer' | 'anchor' | 'keyProtection' | 'flags' | 'standing' | 'epoch'>
+
+function strangersReport(fleet: string, source: string, digest: string): { id: string; who: Who } {
+  const { id, deviceId } = unsignedCrashId({ fleet, source, digest })
+  return { id, who: { deviceId, keyProtection: 'unknown', flags: [], standing: 'counted' } }
+}
+
+/** The device stands where the network of a stranger would: two devices behind one address may send equal dumps. */
+function peersReport({ fleet, deviceId, deviceKeyId, issuer, anchor, keyProtection, flags, pending, epoch }: Peer, digest: string): { id: string; who: Who } {
+  const { id } = unsignedCrashId({ fleet, source: `device ${deviceId}`, digest })
+  const proven = { ...(deviceKeyId !== undefined && { deviceKeyId }), ...(anchor !== undefined && { anchor }), ...(epoch > 0 && { epoch }) }
+  return { id, who: { deviceId, ...proven, issuer, keyProtection, flags, standing: pending ? 'pending' : 'counted' } }
 }
 
 function standingOf(freshness: 'fresh' | 'stale' | 'reuse', pending: boolean, claimed: boolean): AcceptedCrash['standing'] {

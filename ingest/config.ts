@@ -47,9 +47,18 @@ export const quotasSchema = z.object({
   summaryMs: ms.default(10_000).describe('How often what a quota kept out is written to the log'),
 })
 
+const network = z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])
+
+export const tlsSchema = z.object({
+  certificate: z.string().min(1).describe('File with the certificate of the listener and its issuers, PEM; with it the listener speaks TLS only'),
+  key: z.string().min(1).describe('File with its private key, PEM'),
+})
+
 export const ingestSettingsSchema = z.object({
   host: z.string().default('127.0.0.1').describe('Address that devices reach'),
   port: z.int().min(0).max(65_535).default(4680).describe('Port that devices reach; 0 is any free one'),
+  tls: tlsSchema.optional(),
+  proxies: z.array(network).default([]).describe('Addresses or networks of proxies whose Client-Cert and X-Forwarded-For are believed'),
   appendMs: ms.default(10_000).describe('Deadline of the log; past it the device gets 503 and sends again'),
   retryAfterSeconds: z.int().positive().default(5).describe('Retry-After of a 503'),
   registryIntervalMs: ms.default(2_000).describe('How often anchors, fleet settings and device states are read again'),

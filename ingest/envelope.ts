@@ -4,10 +4,10 @@ import type { Accepted } from './accept.ts'
 import { annotationsOf, claimsOf } from './annotations.ts'
 import type { BodyReader } from './body.ts'
 import { inflated, judgeEncoding, orThrow, Refused } from './inflate.ts'
-import { refuse, statusOf, type Refusal } from './outcome.ts'
-import { retryLater } from './quota.ts'
+import { isRefusal, refuse, statusOf, type Refusal } from './outcome.ts'
+import { retryLater, type Later } from './quota.ts'
 import { spool, type Held } from './spool.ts'
-import type { SubmitDeps, Upload } from './submit.ts'
+import { senderOf, type SubmitDeps, type Upload } from './submit.ts'
 
 /**
  * POST /api/{project}/envelope/: what Sentry's native clients send (develop.sentry.dev, Envelopes).
@@ -15,8 +15,8 @@ import type { SubmitDeps, Upload } from './submit.ts'
  *   envelope = header LF { item-header LF payload [LF] }         ; headers are JSON, `length` says how long a payload is
  *
  * Taken is the item of type `attachment` and attachment_type `event.minidump`; all others are read over. There is room for
- * no manifest, so such a report is never more than `project-key`, and its fleet comes from the project key. Nothing of
- * the body is read before the key is good.
+ * no manifest, so its sender is whom the connection proves, else the fleet of the project key. Nothing of the body is read
+ * before one of the two is good.
  */
 const itemSchema = z.object({ type: z.string(), length: z.int().nonnegative().optional(), attachment_type: z.string().optional() })
 
@@ -24,8 +24,8 @@ const LINE_BYTES = 16 * 1024
 const MOST_ITEMS = 100
 const LF = 0x0a
 
-export function createEnvelope(deps: Pick<SubmitDeps, 'accept' | 'registry' | 'throttle' | 'blobs' | 'budget' | 'clock' | 'logger' | 'limits'>): (upload: Upload) => Promise<Accepted | Refusal> {
-  const { accept, registry, throttle, clock, limits } = deps
+export function createEnvelope(deps: Pick<SubmitDeps, 'accept' | 'registry' | 'transport' | 'charge' | 'throttle' | 'blobs' | 'budget' | 'clock' | 'logger' | 'limits'>): (upload: Upload) => Promise<Accepted | Refusal> {
+  const { accept, throttle, charge, clock, limits } = deps
 
   async function readDump({ request, requestId }: Upload): Promise<Held> {
     judgeEncoding(request)
@@ -58,17 +58,17 @@ export function createEnvelope(deps: Pick<SubmitDeps, 'accept' | 'registry' | 't
     const { source, query } = upload
     const wait = throttle.source(source)
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
-    const fleet = typeof query.key === 'string' ? registry.fleetOfProjectKey(query.key) : null
-    if (fleet === null) {
+    const sender = senderOf(upload, deps)
+    if (isRefusal(sender)) {
       throttle.failed(source)
-      return refuse('project-key-disabled', 'no project key that is switched on')
+      return sender
     }
-    const uploads = throttle.upload(source)
-    if (uploads > 0) return retryLater('quota-source', 'too many unsigned uploads came from this network', uploads)
+    const later = sender.level === 'transport-authenticated' ? charge(sender) : laterIf(throttle.upload(source))
+    if (later) return later
     try {
       const held = await readDump(upload)
       const annotations = annotationsOf(new Map(), query)
-      return await accept.unsigned({ fleet, source, receivedAt: clock.now(), held, claims: claimsOf(annotations), annotations })
+      return await accept.unsigned({ sender, source, receivedAt: clock.now(), held, contentType: 'application/x-minidump', claims: claimsOf(annotations), annotations })
     } catch (error) {
       if (!(error instanceof Refused)) throw error
       if (statusOf(error.refusal.slug) < 500 && statusOf(error.refusal.slug) !== 408) throttle.failed(source)
@@ -76,6 +76,8 @@ export function createEnvelope(deps: Pick<SubmitDeps, 'accept' | 'registry' | 't
     }
   }
 }
+
+const laterIf = (wait: number): Later | null => (wait > 0 ? retryLater('quota-source', 'too many unsigned uploads came from this network', wait) : null)
 
 /** Whoever holds what came so far must hear of a refusal as a value, to let go of it. */
 const refusalOf = (error: unknown): Refusal => {

@@ -25,7 +25,8 @@ export const OUTCOMES = {
   'upload-offset': { status: 409, title: 'The upload goes on at another offset: see Upload-Offset' },
   'multipart-malformed': { status: 400, title: 'The multipart body cannot be read' },
   'envelope-malformed': { status: 400, title: 'The envelope cannot be read' },
-  'dump-missing': { status: 400, title: 'The upload has no dump: send it as the part upload_file_minidump' },
+  'dump-missing': { status: 400, title: 'There is no dump: send it as the body, or in a form as the part upload_file_minidump' },
+  'device-unnamed': { status: 400, title: 'A gateway says in the header Crash-Device for which device it speaks' },
 
   // The manifest as CBOR: deterministic encoding (RFC 8949 4.2.1) within limits.
   'manifest-too-large': { status: 413, title: 'The manifest is larger than 8 KiB' },
@@ -61,6 +62,8 @@ export const OUTCOMES = {
   'digest-mismatch': { status: 400, title: 'The dump has another SHA-256 than the manifest signs' },
 
   // Who signed it. One body for all of these.
+  'not-authenticated': { status: 401, title: 'Nothing says who sends this: no manifest, no certificate of the connection, no token of a gateway' },
+  'gateway-unknown': { status: 401, title: 'No gateway has this token' },
   'project-key-disabled': { status: 401, title: 'Unsigned uploads are switched off, or the project key is wrong' },
   'alg-not-allowed': { status: 401, title: 'The signature algorithm is not allowed' },
   'alg-key-mismatch': { status: 401, title: 'The signature algorithm does not belong to the key of the certificate' },

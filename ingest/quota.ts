@@ -1,10 +1,10 @@
 import { refuse, type Refusal, type Slug } from './outcome.ts'
 import type { RefusedReports } from './refused.ts'
-import type { Throttle } from './throttle.ts'
+import type { Sender, Throttle } from './throttle.ts'
 import type { Verified } from './verify.ts'
 
-/** Charges a proven sender for one report, or says when to come back; what is refused is counted with its digest. */
-export type ChargeQuota = (verified: Verified) => Later | null
+/** Charges a proven sender for one report, or says when to come back; what is refused is counted, with its digest where one was signed. */
+export type ChargeQuota = (sender: Sender & Partial<Pick<Verified, 'manifest'>>) => Later | null
 
 /** A refusal that also says when to come back, in seconds. */
 export type Later = Refusal & { retryAfter: number }
@@ -12,11 +12,11 @@ export type Later = Refusal & { retryAfter: number }
 const WHOSE = { 'quota-device': 'the device', 'quota-issuer': 'the issuer of the device', 'quota-fleet': 'the fleet' } as const
 
 export function createChargeQuota({ throttle, refused }: { throttle: Throttle; refused: RefusedReports }): ChargeQuota {
-  return function charge(verified) {
-    const exhausted = throttle.report(verified)
+  return function charge(sender) {
+    const exhausted = throttle.report(sender)
     if (exhausted === null) return null
     const { slug, seconds } = exhausted
-    refused.count(verified, slug, Buffer.from(verified.manifest.digest).toString('hex'))
+    refused.count(sender, slug, sender.manifest && Buffer.from(sender.manifest.digest).toString('hex'))
     return retryLater(slug, `more reports came than the quota of ${WHOSE[slug]} allows`, seconds)
   }
 }

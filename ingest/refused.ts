@@ -15,7 +15,8 @@ import type { Sender } from './throttle.ts'
  * and so many digests of each, the rest in sums. A kill loses the counts of one interval at most.
  */
 export interface RefusedReports {
-  count(sender: Sender, slug: Refused['slug'], digest: string): void
+  /** `digest` is absent where the dump is read only after the quota is asked. */
+  count(sender: Sender, slug: Refused['slug'], digest: string | undefined): void
   start(): void
   /** Writes what is left. */
   stop(): Promise<void>
@@ -57,7 +58,7 @@ export function createRefusedReports({ append, clock, logger, summaryMs }: { app
       const tally = tallies.get(subject.key) ?? { fleet, deviceId: subject.deviceId, slug, firstAt: at, lastAt: at, reports: 0, digests: new Map() }
       tally.lastAt = at
       tally.reports += 1
-      if (tally.digests.has(digest) || tally.digests.size < DIGESTS) tally.digests.set(digest, (tally.digests.get(digest) ?? 0) + 1)
+      if (digest !== undefined && (tally.digests.has(digest) || tally.digests.size < DIGESTS)) tally.digests.set(digest, (tally.digests.get(digest) ?? 0) + 1)
       tallies.set(subject.key, tally)
     },
     start() {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import type { Server as TlsServer } from 'node:tls'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { Log } from '../infra/log/log.ts'
@@ -12,6 +13,7 @@ import type { Metrics } from '../infra/service/metrics.ts'
 import type { Checks } from '../infra/service/ops.ts'
 import { createAccept, type Accepted } from './accept.ts'
 import { createAppend } from './append.ts'
+import { bareType, createBare } from './bare.ts'
 import { createChainVerifier } from './chain.ts'
 import type { IngestSettings, Limits } from './config.ts'
 import { createEnvelope } from './envelope.ts'
@@ -30,6 +32,8 @@ import { createBudget } from './spool.ts'
 import { createReceiveStatement } from './statement.ts'
 import { createSubmit } from './submit.ts'
 import { createThrottle, sourceOf } from './throttle.ts'
+import { keepFresh, tlsOptions } from './tls.ts'
+import { createTransport } from './transport.ts'
 import { createUploads } from './uploads.ts'
 import { createVerifier } from './verify.ts'
 
@@ -80,15 +84,17 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
   const refused = createRefusedReports({ append, clock, logger, summaryMs: quotas.summaryMs })
   const charge = createChargeQuota({ throttle, refused })
   const statement = createReceiveStatement({ verifier, throttle, charge, clock, limits, metrics: counters })
-  const parts = { accept, append, charge, statement, known, verifier, replay, registry, throttle, blobs, budget, clock, logger, limits, metrics: counters }
+  const transport = createTransport({ verifier, registry, clock, proxies: settings.proxies })
+  const parts = { transport, accept, append, charge, statement, known, verifier, replay, registry, throttle, blobs, budget, clock, logger, limits, metrics: counters }
   const receive = createReceive(parts)
+  const bare = createBare(parts)
   const submit = createSubmit(parts)
   const envelope = createEnvelope(parts)
   const offer = createOffer(parts)
   const heartbeat = createHeartbeat(parts)
   const resumable = createResumable({ ...parts, uploads, uploadLimits: settings.uploads })
 
-  const app = createApp(limits)
+  const app = createApp(settings)
   const waitingToGoOn = new WeakSet<IncomingMessage>()
   // Without this listener node tells every sender to go on, also those who are about to be refused.
   app.server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
@@ -98,12 +104,15 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
 
   const arrivalOf = (request: FastifyRequest, reply: FastifyReply) => ({
     request: request.raw,
-    source: sourceOf(request.socket.remoteAddress),
+    source: sourceOf(transport.addressOf(request.raw)),
     requestId: request.id,
     goOn() { if (waitingToGoOn.delete(request.raw)) reply.raw.writeContinue() },
   })
 
-  app.post('/v1/crashes', (request, reply) => serve('/v1/crashes', request, reply, crashAnswer, () => receive(arrivalOf(request, reply))))
+  app.post('/v1/crashes', (request, reply) => serve('/v1/crashes', request, reply, crashAnswer, () => {
+    const [arrival, type] = [arrivalOf(request, reply), bareType(request.raw)]
+    return type === undefined ? receive(arrival) : bare({ ...arrival, query: request.query as Record<string, unknown> }, type)
+  }))
   app.post('/v1/heartbeats', (request, reply) => serve('/v1/heartbeats', request, reply, heartbeatAnswer, () => heartbeat(arrivalOf(request, reply))))
   app.post('/v1/crashes/offer', (request, reply) => serve('/v1/crashes/offer', request, reply, offerAnswer, async () => {
     const offered = await offer(arrivalOf(request, reply))
@@ -178,16 +187,19 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
     },
   }
 
+  let fresh: { stop(): void } | undefined
   return {
     checks,
     async start() {
       await uploads.load()
       refused.start()
       await app.listen({ host, port })
+      if (settings.tls !== undefined) fresh = keepFresh(app.server as unknown as TlsServer, settings.tls, logger)
       const bound = (app.server.address() as AddressInfo).port
-      return { port: bound, url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}` }
+      return { port: bound, url: `${settings.tls === undefined ? 'http' : 'https'}://${host.includes(':') ? `[${host}]` : host}:${bound}` }
     },
     async stop() {
+      fresh?.stop()
       await app.close()
       await refused.stop()
       await Promise.all([replay.close(), known.close()])
@@ -195,10 +207,12 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
   }
 }
 
-function createApp(limits: Limits): FastifyInstance {
+function createApp({ limits, tls }: IngestSettings): FastifyInstance {
   const ids = randomBytes(6).toString('hex')
   let requests = 0
-  const app = Fastify({
+  // Room for a Crash-Manifest header: 8 KiB in base64.
+  const http = { headersTimeout: limits.headersMs, maxHeaderSize: 24 * 1024 }
+  const options = {
     logger: false,
     genReqId: () => `${ids}${(requests++).toString(16).padStart(6, '0')}`,
     bodyLimit: Number.MAX_SAFE_INTEGER,
@@ -206,9 +220,9 @@ function createApp(limits: Limits): FastifyInstance {
     requestTimeout: 0,
     keepAliveTimeout: 72_000,
     forceCloseConnections: 'idle',
-    // Room for a Crash-Manifest header: 8 KiB in base64.
-    http: { headersTimeout: limits.headersMs, maxHeaderSize: 24 * 1024 },
-  })
+  } as const
+  // To fastify's types the two kinds of server are strangers; nothing here tells them apart.
+  const app = tls === undefined ? Fastify({ ...options, http }) : Fastify({ ...options, https: { ...http, ...tlsOptions(tls, limits.headersMs) } }) as unknown as FastifyInstance
   app.server.maxConnections = limits.connections
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))

@@ -5,7 +5,7 @@ import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { Clock } from '../infra/service/clock.ts'
 import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
-import type { Accept, Accepted } from './accept.ts'
+import type { Accept, Accepted, UnsignedSender } from './accept.ts'
 import { annotationsOf, claimsOf } from './annotations.ts'
 import { readBody, type BodyReader } from './body.ts'
 import type { Limits } from './config.ts'
@@ -17,6 +17,7 @@ import { manifestOfText } from './receive.ts'
 import type { Registry } from './registry.ts'
 import { spool, type Budget, type Held } from './spool.ts'
 import type { Throttle } from './throttle.ts'
+import type { Peer, Transport } from './transport.ts'
 import type { Verified, Verifier } from './verify.ts'
 
 /**
@@ -28,14 +29,15 @@ import type { Verified, Verifier } from './verify.ts'
  *   crash_signature        optional: the manifest (in base64, or as it is in a file part), raises the report to payload-signed
  *   any other field        an annotation, and so is each parameter of the query but `key` and `reply`
  *
- * Without a signature the fleet comes from the project key (`?key=`), which each fleet has to switch on. Nobody's dump
- * is read who has neither shown by then: the signature has to come before the dump, unless the key is good.
- * A signature that doesn't verify is refused, never taken for none.
+ * Without a signature the sender is whom the connection proves (transport.ts), else the fleet of the project key
+ * (`?key=`), which each fleet has to switch on. Nobody's dump is read who has shown nothing by then: the signature has to
+ * come before the dump, unless one of the others is good. A signature that doesn't verify is refused, never taken for none.
  */
 export interface SubmitDeps {
   accept: Accept
   verifier: Verifier
   registry: Registry
+  transport: Transport
   throttle: Throttle
   charge: ChargeQuota
   blobs: Blobs
@@ -50,9 +52,10 @@ export interface Upload { request: IncomingMessage; source: string; requestId: s
 const PARTS = { files: 32, fields: 256, fieldNameSize: 256, fieldSize: 16 * 1024, headerPairs: 32, headerSize: 8 * 1024 }
 
 export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Accepted | Refusal> {
-  const { accept, verifier, registry, throttle, charge, clock, limits } = deps
+  const { accept, verifier, throttle, charge, clock, limits } = deps
 
-  function chargeUpload(source: string): Later | null {
+  function chargeUpload(sender: UnsignedSender, source: string): Later | null {
+    if (sender.level === 'transport-authenticated') return charge(sender)
     const wait = throttle.upload(source)
     return wait > 0 ? retryLater('quota-source', 'too many unsigned uploads came from this network', wait) : null
   }
@@ -63,7 +66,7 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
   }
 
   /** Reads all parts; whoever sent them is known before the first byte of the dump is. */
-  async function readParts({ request, source, requestId }: Upload, fleet: string | null): Promise<Parts> {
+  async function readParts({ request, source, requestId }: Upload, sender: UnsignedSender | Refusal): Promise<Parts> {
     const form = formOf(request, limits)
     const parts: Parts = { fields: new Map(), held: null, verified: null }
     const stop = new AbortController()
@@ -100,10 +103,7 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
         if (dumpSeen) throw new Refused(refuse('multipart-malformed', 'upload_file_minidump came twice'))
         dumpSeen = true
         await signature
-        if (!parts.verified && fleet === null) {
-          throw new Refused(refuse('project-key-disabled', 'no signature before the dump, and no project key that is switched on'))
-        }
-        const later = parts.verified ? charge(parts.verified) : chargeUpload(source)
+        const later = parts.verified ? charge(parts.verified) : chargeUpload(orThrow(sender), source)
         if (later) throw new Refused(later)
         parts.held = orThrow(await spool(readBody(part, limits), {
           ...deps, blobKey: `dumps/upload-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: limits.dumpBytes,
@@ -132,12 +132,12 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
     try {
       judgeHeaders(request)
-      const fleet = typeof query.key === 'string' ? registry.fleetOfProjectKey(query.key) : null
-      const { fields, held, verified } = await readParts(upload, fleet)
+      const sender = senderOf(upload, deps)
+      const { fields, held, verified } = await readParts(upload, sender)
       const annotations = annotationsOf(fields, query)
       if (!held) throw new Refused(refuse('dump-missing', 'no part upload_file_minidump'))
       const receivedAt = clock.now()
-      if (!verified) return await accept.unsigned({ fleet: fleet!, source, receivedAt, held, claims: claimsOf(annotations), annotations })
+      if (!verified) return await accept.unsigned({ sender: orThrow(sender), source, receivedAt, held, contentType: 'application/x-minidump', claims: claimsOf(annotations), annotations })
       const mismatch = compare(held, verified)
       if (!mismatch) return await accept.signed({ verified, source, receivedAt, held, annotations })
       await held.discard()
@@ -148,6 +148,14 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
       return error.refusal
     }
   }
+}
+
+/** Whom an upload without a signature comes from. */
+export function senderOf({ request, query }: Upload, { transport, registry }: Pick<SubmitDeps, 'transport' | 'registry'>): UnsignedSender | Refusal {
+  const peer: Peer | Refusal | null = transport.peerOf(request)
+  if (peer !== null) return isRefusal(peer) ? peer : { ...peer, level: 'transport-authenticated' }
+  const fleet = typeof query.key === 'string' ? registry.fleetOfProjectKey(query.key) : null
+  return fleet === null ? refuse('project-key-disabled', 'no signature before the dump, and no project key that is switched on') : { level: 'project-key', fleet }
 }
 
 interface Parts { fields: Map<string, string>; held: Held | null; verified: Verified | null }

@@ -66,8 +66,13 @@ describe('a 401', () => {
     expect(await door.rejected('project-key-disabled')).toBe(1)
   })
 
+  test.each([['not-authenticated', {}], ['gateway-unknown', { authorization: `Bearer ${'x'.repeat(43)}` }]])('for %s, of a dump without a manifest', async (slug, headers) => {
+    await answer(await door.post(Buffer.from('MDMP'), { 'content-type': 'application/x-minidump', ...headers }))
+    expect(await door.rejected(slug)).toBe(1)
+  })
+
   test('is the same bytes and the same headers for all of them', () => {
-    expect(bodies.size).toBe(Object.keys(FORGERIES).length + 1)
+    expect(bodies.size).toBe(Object.keys(FORGERIES).length + 3)
     expect(new Set(bodies.values()).size).toBe(1)
     expect(heads.size).toBe(1)
     expect([...bodies.values()][0]).not.toMatch(/certificate|anchor|chain|signature|expired|alg/)
@@ -75,6 +80,6 @@ describe('a 401', () => {
 
   test('has no other reason than these', () => {
     const unauthorized = (Object.keys(OUTCOMES) as Slug[]).filter((slug) => statusOf(slug) === 401)
-    expect(unauthorized.toSorted()).toEqual([...Object.keys(FORGERIES), 'project-key-disabled'].toSorted())
+    expect(unauthorized.toSorted()).toEqual([...Object.keys(FORGERIES), 'project-key-disabled', 'not-authenticated', 'gateway-unknown'].toSorted())
   })
 })

@@ -37,7 +37,7 @@ export interface DoorOptions {
   limits?: Record<string, number>
   quotas?: Record<string, number>
   uploads?: Record<string, number>
-  settings?: Record<string, number>
+  settings?: Record<string, unknown>
   /** Puts something between ingest and its log or blobs, to make it fail. */
   wrapLog?: (log: Log) => Log
   wrapBlobs?: (blobs: Blobs) => Blobs

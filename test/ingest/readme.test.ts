@@ -9,8 +9,10 @@ type Property = { description?: string; default?: unknown; properties?: Record<s
 function rowsOf(properties: Record<string, Property>, path = ''): string[] {
   return Object.entries(properties).flatMap(([name, property]) => (property.properties
     ? rowsOf(property.properties, `${path}${name}.`)
-    : [`| \`${path}${name}\` | ${typeof property.default === 'string' ? property.default : Number(property.default).toLocaleString('en-US')} | ${property.description} |`]))
+    : [`| \`${path}${name}\` | ${shown(property.default)} | ${property.description} |`]))
 }
+
+const shown = (value: unknown): string => (typeof value === 'number' ? value.toLocaleString('en-US') : typeof value === 'string' ? value : 'none')
 
 test("the README's table of settings is the one that config.ts makes", () => {
   const readme = readFileSync(join(import.meta.dirname, '../../ingest/README.md'), 'utf8')
