@@ -20,7 +20,8 @@
  * parse is skipped and counted; only a file without MODULE is refused.
  */
 import { preparedOf, type PreparedSymbols } from './prepared.ts'
-import { dropOverlaps, NONE, SECTIONS, sortRows, type Tables } from './tables.ts'
+import { Strings } from './strings.ts'
+import { dropOverlaps, NONE, SECTIONS, sortRows, type Tables, uniquePublics } from './tables.ts'
 
 export interface BreakpadSymbols extends PreparedSymbols {
   /** Lines that did not parse. */
@@ -170,7 +171,7 @@ function fillTables(bytes: Uint8Array, counts: Counts): { tables: Tables; skippe
   nameColumn(inlines, SECTIONS.inlines, 4, files, strings)
   nameColumn(inlines, SECTIONS.inlines, 3, origins, strings)
   const tables: Tables = {
-    identity: Uint32Array.from(identity!), ...arrange({ functions, lines, inlines, publics, cfi, deltas, programs, fpo }, strings), ...strings.done(),
+    identity: Uint32Array.from([...identity!, NONE, NONE]), ...arrange({ functions, lines, inlines, publics, cfi, deltas, programs, fpo }, strings), ...strings.done(),
   }
   return { tables, skipped }
 }
@@ -194,21 +195,6 @@ function arrange(tables: Unsorted, strings: Strings): Unsorted {
     functions: ranges(functions, SECTIONS.functions), lines, inlines, publics: uniquePublics(publics, strings),
     cfi: ranges(cfi, SECTIONS.cfi), deltas, programs: ranges(programs, SECTIONS.programs), fpo: ranges(fpo, SECTIONS.fpo),
   }
-}
-
-/** Several names for one address: the last by name, as rust-minidump picks it, so that the answer doesn't depend on the file's order. */
-function uniquePublics(publics: Uint32Array, strings: Strings): Uint32Array {
-  sortRows(publics, SECTIONS.publics, [0])
-  let kept = 0
-  for (let row = 0; row < publics.length; row += 2) {
-    const same = kept > 0 && publics[kept - 2] === publics[row]
-    if (same && strings.get(publics[row + 1]!) <= strings.get(publics[kept - 1]!)) continue
-    if (same) kept -= 2
-    publics[kept] = publics[row]!
-    publics[kept + 1] = publics[row + 1]!
-    kept += 2
-  }
-  return publics.slice(0, kept)
 }
 
 /** FILE and INLINE_ORIGIN records may come after their use, so their numbers become strings at the end. */
@@ -347,30 +333,5 @@ class Rows {
 
   done(): Uint32Array {
     return this.table.subarray(0, this.count * this.stride)
-  }
-}
-
-/** Each string once; latin-1 inside, so that the file's bytes come out as they went in. */
-class Strings {
-  private readonly numbers = new Map<string, number>()
-  private readonly list: string[] = []
-
-  add(string: string): number {
-    const known = this.numbers.get(string)
-    if (known !== undefined) return known
-    this.numbers.set(string, this.list.length)
-    return this.list.push(string) - 1
-  }
-
-  get(number: number): string {
-    return this.list[number]!
-  }
-
-  done(): { strings: Uint32Array; text: Uint8Array } {
-    const starts = new Uint32Array(this.list.length + 1)
-    this.list.forEach((string, index) => { starts[index + 1] = starts[index]! + string.length })
-    const text = Buffer.alloc(starts[this.list.length]!)
-    this.list.forEach((string, index) => text.write(string, starts[index]!, 'latin1'))
-    return { strings: starts, text }
   }
 }

@@ -155,8 +155,10 @@ export function createLookup(tables: Tables): ModuleSymbols {
   }
 
   const optional = (string: number): string | null => (string === NONE ? null : text(tables, string))
+  const [low, high] = tables.identity.subarray(4)
+  const linked = low === NONE && high === NONE ? {} : { linkBase: low! + high! * 0x1_0000_0000 }
 
-  return { lookup, cfi: rulesFor, windowsFrame }
+  return { ...linked, lookup, cfi: rulesFor, windowsFrame }
 }
 
 /** `.cfa: $rsp 16 + .ra: .cfa -8 + ^` to [register, expression] pairs. */

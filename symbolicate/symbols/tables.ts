@@ -9,11 +9,12 @@
  * Words are little-endian, as on every machine that Node runs on today; `open` refuses anything else by its magic.
  */
 import { crc32 } from 'node:zlib'
+import type { Strings } from './strings.ts'
 
 /** Section -> words per row. */
 export const SECTIONS = {
-  /** os, arch, debug id, name: string numbers */
-  identity: 4,
+  /** os, arch, debug id, name: string numbers; the address it was linked at, low and high word, or NONE twice */
+  identity: 6,
   /** where each string starts in the bytes; one more row for the end */
   strings: 1,
   /** start, size, name, first line, end of lines, first inline, end of inlines */
@@ -41,7 +42,7 @@ export const NONE = 0xffff_ffff
 export type Tables = Record<Section, Uint32Array> & { text: Uint8Array }
 
 const MAGIC = 0x3153594f
-const VERSION = 2
+const VERSION = 3
 const HEADER_WORDS = 4 + ORDER.length
 
 export function writeTables(tables: Tables): Uint8Array {
@@ -121,4 +122,19 @@ export function dropOverlaps(table: Uint32Array, stride: number, from = 0, to = 
     end = start + size
   }
   return kept - from
+}
+
+/** Several names for one address: the last by name, as rust-minidump picks it, so that the answer doesn't depend on the file's order. */
+export function uniquePublics(publics: Uint32Array, strings: Strings): Uint32Array {
+  sortRows(publics, SECTIONS.publics, [0])
+  let kept = 0
+  for (let row = 0; row < publics.length; row += 2) {
+    const same = kept > 0 && publics[kept - 2] === publics[row]
+    if (same && strings.get(publics[row + 1]!) <= strings.get(publics[kept - 1]!)) continue
+    if (same) kept -= 2
+    publics[kept] = publics[row]!
+    publics[kept + 1] = publics[row + 1]!
+    kept += 2
+  }
+  return publics.slice(0, kept)
 }

@@ -1,8 +1,9 @@
 /**
  * Evaluates Breakpad's STACK CFI rules (docs/symbol_files.md of Breakpad): postfix expressions over 64-bit (or 32-bit)
  * unsigned words, tokens being integers, registers of the callee, `.cfa`, the operators + - * / % @ (align down), `^`
- * (load a word) and `.undef`. Rules are hostile input: an expression that doesn't come out is "not known", its length is
- * bounded, and nothing recurses.
+ * (load a word) and `.undef`. DWARF's expressions need more (dwarf/expression.ts writes them): & | xor << >> >>> (keeps the
+ * sign), and == != < <= > >= over signed words, 1 or 0. Rules are hostile input: an expression that doesn't come out is
+ * "not known", its length is bounded, and nothing recurses.
  */
 import type { CfiRules } from '../symbols/source.ts'
 import { type Arch, type Cursor, emptyRegisters, type Registers, wrap } from './arch/arch.ts'
@@ -11,7 +12,8 @@ import type { StackWindow } from './stack.ts'
 const MOST_TOKENS = 256
 
 type Operation = { kind: 'number'; value: bigint } | { kind: 'register'; index: number } | { kind: 'cfa' } | { kind: 'load' } | { kind: 'binary'; operator: Operator }
-type Operator = '+' | '-' | '*' | '/' | '%' | '@'
+const OPERATORS = ['+', '-', '*', '/', '%', '@', '&', '|', 'xor', '<<', '>>', '>>>', '==', '!=', '<', '<=', '>', '>='] as const
+type Operator = (typeof OPERATORS)[number]
 /** null: there is no rule, or it can't be understood. */
 type Expression = readonly Operation[] | null
 
@@ -86,8 +88,34 @@ function binary(operator: Operator, left: bigint, right: bigint, width: 4 | 8): 
     case '@':
       // Only powers of two align.
       return right === 0n || (right & (right - 1n)) !== 0n ? null : left & wrap(-right, width)
+    case '&':
+      return left & right
+    case '|':
+      return left | right
+    case 'xor':
+      return left ^ right
+    case '<<':
+      return right > 63n ? 0n : wrap(left << right, width)
+    case '>>':
+      return right > 63n ? 0n : left >> right
+    case '>>>':
+      return wrap(signed(left, width) >> (right > 63n ? 63n : right), width)
+    case '==':
+      return BigInt(left === right)
+    case '!=':
+      return BigInt(left !== right)
+    case '<':
+      return BigInt(signed(left, width) < signed(right, width))
+    case '<=':
+      return BigInt(signed(left, width) <= signed(right, width))
+    case '>':
+      return BigInt(signed(left, width) > signed(right, width))
+    case '>=':
+      return BigInt(signed(left, width) >= signed(right, width))
   }
 }
+
+const signed = (value: bigint, width: 4 | 8): bigint => BigInt.asIntN(width * 8, value)
 
 function compile(text: string, arch: Arch): Expression {
   const tokens = text.split(' ', MOST_TOKENS + 1).filter((token) => token !== '')
@@ -97,7 +125,8 @@ function compile(text: string, arch: Arch): Expression {
 function operation(token: string, arch: Arch): Operation | null {
   if (token === '^') return { kind: 'load' }
   if (token === '.cfa') return { kind: 'cfa' }
-  if (token === '+' || token === '-' || token === '*' || token === '/' || token === '%' || token === '@') return { kind: 'binary', operator: token }
+  const operator = OPERATORS.find((known) => known === token)
+  if (operator !== undefined) return { kind: 'binary', operator }
   if (/^-?\d{1,20}$/.test(token)) return { kind: 'number', value: wrap(BigInt(token), arch.width) }
   // `.ra: .ra` is how dump_syms writes an epilogue that has reloaded the link register.
   const index = token === '.ra' && arch.link !== null ? arch.link : registerIndex(arch, token)
