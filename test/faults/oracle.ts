@@ -17,12 +17,20 @@ export interface Outcome { fault: string; times: number; acknowledged: number; l
  * Promise 2, judged: each acknowledged crash once, nothing else. `letters`: how many acknowledged crashes a fault may have
  * turned into dead letters (damaged bytes); `seconds` from the end of the fault to the last crash being counted.
  */
-export function judge(fault: string, { times, devices, counted, seconds, note }: { times: number; devices: Pick<Devices, 'acknowledged'>; counted: Counted; seconds: number | null; note?: string }): Outcome {
+export function judge(fault: string, { times, devices, counted, seconds, note, before = 0 }: {
+  times: number
+  devices: Pick<Devices, 'acknowledged'>
+  counted: Counted
+  seconds: number | null
+  note?: string
+  /** Acknowledged before this fault began; they are judged again, and not shown again. */
+  before?: number
+}): Outcome {
   const { acknowledged } = devices
   const letters = [...counted.letters.values()].reduce((sum, n) => sum + n, 0)
   const outcome: Outcome = {
     fault, times,
-    acknowledged: acknowledged.size,
+    acknowledged: acknowledged.size - before,
     lost: [...acknowledged].filter((id) => !counted.crashes.has(id)).length - letters,
     duplicated: [...counted.crashes.values()].filter((n) => n !== 1).length,
     invented: [...counted.crashes.keys()].filter((id) => !acknowledged.has(id)).length,

@@ -18,13 +18,14 @@ export interface KafkaServer {
   restart(): Promise<void>
 }
 
-export async function startKafka(): Promise<KafkaServer> {
+/** `advertised`: the port that clients are told, when a proxy stands in front. */
+export async function startKafka({ advertised }: { advertised?: number } = {}): Promise<KafkaServer> {
   const reason = missing('kafka')
   if (reason !== null) throw new Error(`the Kafka tests need a broker: ${reason}`)
   const directory = scratch('kafka')
   const [port, controller] = await freePorts(2)
   const properties = join(directory, 'server.properties')
-  writeFileSync(properties, settings(directory, port!, controller!))
+  writeFileSync(properties, settings(directory, port!, controller!, advertised ?? port!))
   const classes = join(jarsOf('kafka'), '*')
   const clusterId = randomBytes(16).toString('base64url')
   const format = spawnSync('java', ['-XX:+UseSerialGC', '-Xmx128m', '-cp', classes, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties])
@@ -48,11 +49,12 @@ export async function startKafka(): Promise<KafkaServer> {
   }
 }
 
-const settings = (directory: string, port: number, controller: number): string => Object.entries({
+const settings = (directory: string, port: number, controller: number, advertised: number): string => Object.entries({
   'process.roles': 'broker,controller',
   'node.id': 1,
   'controller.quorum.voters': `1@127.0.0.1:${controller}`,
   listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller}`,
+  'advertised.listeners': `PLAINTEXT://127.0.0.1:${advertised}`,
   'controller.listener.names': 'CONTROLLER',
   'log.dirs': join(directory, 'data'),
   'offsets.topic.replication.factor': 1,
