@@ -19,7 +19,22 @@ const MAX_LENGTH = 240
 /** What is beyond is template arguments, which go anyway. */
 const MAX_INPUT = 2_048
 
+/** Fleets crash in the same functions, and each name is asked for by evidence and signature. */
+const remembered = new Map<string, string>()
+const MOST_REMEMBERED = 8_192
+const LONGEST_REMEMBERED = 512
+
 export function normaliseName(raw: string): string {
+  const before = remembered.get(raw)
+  if (before !== undefined) return before
+  const name = normalise(raw)
+  if (raw.length > LONGEST_REMEMBERED) return name
+  if (remembered.size >= MOST_REMEMBERED) remembered.clear()
+  remembered.set(raw, name)
+  return name
+}
+
+function normalise(raw: string): string {
   const name = STEPS.reduce((text, step) => step(text), demangle(raw).slice(0, MAX_INPUT)).replace(/\s+/g, ' ').trim()
   return (name === '' ? raw : name).slice(0, MAX_LENGTH).replaceAll(' | ', '|')
 }

@@ -19,7 +19,7 @@
  */
 import type { Trust } from '../contract.ts'
 import type { Cpu, Dump, DumpThread, Os } from '../formats/dump.ts'
-import type { ModuleSymbols, SymbolHit, WindowsFrame } from '../symbols/source.ts'
+import type { ModuleSymbols, SymbolHit } from '../symbols/source.ts'
 import { type Arch, type Cursor, emptyRegisters, type Registers } from './arch/arch.ts'
 import { ARM, ARM_IOS } from './arch/arm.ts'
 import { ARM64 } from './arch/arm64.ts'
@@ -29,11 +29,12 @@ import { RISCV32, RISCV64 } from './arch/riscv.ts'
 import { X86 } from './arch/x86.ts'
 import { X86_64 } from './arch/x86-64.ts'
 import { XTENSA } from './arch/xtensa.ts'
-import { callerByCfi, compileRules, type CompiledRules } from './breakpad-cfi.ts'
+import { callerByCfi } from './breakpad-cfi.ts'
 import { pointsBehindCall } from './call-site.ts'
 import { isEntry } from './entry.ts'
 import { type Frame, type Stack, UNWIND_BUDGET, type UnwindBudget } from './frame.ts'
 import { createModuleMap, type ModuleMap } from './module-map.ts'
+import { type Known, knownAt, UNKNOWN } from './places.ts'
 import { foldRecursion } from './recursion.ts'
 import { callerByWindowsFrame } from './windows-frame.ts'
 import { openStack, type StackWindow } from './stack.ts'
@@ -102,8 +103,6 @@ function fromDump(arch: Arch, registers: Map<string, bigint>): Registers {
 /** `interrupted`: no call led there, the program counter is the instruction itself. */
 interface Caller { registers: Registers; trust: Trust; interrupted?: boolean }
 interface Place { module: number | null; offset: number }
-interface Known { symbol: SymbolHit | null; rules: CompiledRules | null; windows: WindowsFrame | null; hasSymbols: boolean }
-const UNKNOWN: Known = { symbol: null, rules: null, windows: null, hasSymbols: false }
 
 /** What the threads of a dump have in common. `left` is used up; `known` is bounded by it. */
 interface Shared { dump: Dump; modules: ModuleMap; symbolsOf: SymbolsOf; left: UnwindBudget; known: Map<number, Known> }
@@ -306,9 +305,7 @@ class Walk {
     if (remembered) return remembered
     if (--this.shared.left.places < 0) return UNKNOWN
     const symbols = await this.shared.symbolsOf(module)
-    const rules = symbols?.cfi(offset) ?? null
-    const windows = (this.arch.cpu === 'x86' && symbols?.windowsFrame?.(offset)) || null
-    const known = symbols ? { symbol: symbols.lookup(offset), rules: rules && compileRules(rules, this.arch), windows, hasSymbols: true } : UNKNOWN
+    const known = symbols ? knownAt(symbols, offset, this.arch) : UNKNOWN
     this.shared.known.set(key, known)
     return known
   }
