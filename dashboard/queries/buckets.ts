@@ -2,13 +2,14 @@ import { z } from 'zod'
 import type { BucketsQuery } from '../api/requests.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, flag, number, strings, time } from './ask.ts'
+import { COUNTS, countsParams } from './counts.ts'
 import type { Merges } from './merges.ts'
-import { COUNTED, MERGED, VERIFIED, mergeParams, scopeParams, type Scope } from './scope.ts'
+import { MERGED, mergeParams, type Scope } from './scope.ts'
 
 /**
  * Which buckets are there in the range, with how many crashes and distinct devices, in one of five orders, a page at a time?
- * Devices come before crashes: one device that crashes at each start makes ten thousand of them. Counts are exact (FINAL).
- * Reads the range: 0.1 s for 24 h, 3 to 10 s for 28 days at 100 M rows; past that the range wants a pre-aggregate.
+ * Devices come before crashes: one device that crashes at each start makes ten thousand of them. Counts are exact (counts.ts).
+ * A filter by firmware reads the range crash by crash.
  */
 const QUESTION = {
   sql: `
@@ -18,19 +19,12 @@ SELECT counted.*, lives.first_seen AS first_seen, lives.last_seen AS last_seen,
        if({sort:String} = 'evidence', verified_devices, devices) AS key_2
 FROM
 (
-    SELECT ${MERGED} AS id, count() AS crashes, uniqExact(device) AS devices, uniqExactIf(device, ${VERIFIED}) AS verified_devices,
-           max(evidence) AS evidence, min(provisional) AS provisional,
-           argMax(title, strength) AS title, argMax(signature, strength) AS signature, argMax(kind, strength) AS kind, argMax(severity, strength) AS severity,
-           arraySort(groupUniqArrayIf(20)(swversion, swversion != '')) AS swversions, arraySort(groupUniqArrayIf(20)(compartment, compartment != '')) AS compartments
-    FROM
-    (
-        SELECT *, (evidence, event_time) AS strength
-        FROM crashes FINAL
-        WHERE ${COUNTED}
-          AND ({kind:String} = '' OR kind = {kind:String})
-          AND ({swversion:String} = '' OR swversion = {swversion:String})
-          AND (empty({only:Array(String)}) OR bucket IN {only:Array(String)})
-    )
+    SELECT ${MERGED} AS id, groupBitmapMerge(sets.crashes) AS crashes, uniqExactMergeArray([verified, unverified]) AS devices, uniqExactMerge(verified) AS verified_devices,
+           max(sets.evidence) AS evidence, min(sets.provisional) AS provisional,
+           max((sets.strongest, sets.kind)) AS says, says.1.4 AS title, says.1.5 AS signature, says.2 AS kind, says.1.6 AS severity,
+           arraySort(groupUniqArrayArray(20)(sets.swversions)) AS swversions, arraySort(groupUniqArrayArray(20)(sets.compartments)) AS compartments
+    FROM (${COUNTS}) AS sets
+    WHERE {kind:String} = '' OR sets.kind = {kind:String}
     GROUP BY id
 ) AS counted
 INNER JOIN
@@ -70,8 +64,8 @@ export interface BucketsAsked {
 
 export async function readBuckets(clickhouse: ClickHouse, { scope, merges, limit, sort = 'devices', filter = {}, state, only = [], newSince = 0, after }: BucketsAsked): Promise<CountedBucket[]> {
   return ask(clickhouse, QUESTION, {
-    ...scopeParams(scope), ...mergeParams(merges), sort, only, limit, new_since: newSince,
-    q: filter.q ?? '', kind: filter.kind ?? '', evidence: filter.evidence ?? 0, swversion: filter.swversion ?? '',
+    ...await countsParams(clickhouse, { scope, only, swversion: filter.swversion ?? '' }), ...mergeParams(merges), sort, limit, new_since: newSince,
+    q: filter.q ?? '', kind: filter.kind ?? '', evidence: filter.evidence ?? 0,
     by_state: state ? 1 : 0, in_state: state?.buckets ?? [], not_in: state?.inverted ? 1 : 0,
     after: after ? 1 : 0, after_1: after?.[0] ?? 0, after_2: after?.[1] ?? 0, after_id: after?.[2] ?? '',
   })

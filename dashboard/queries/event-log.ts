@@ -10,7 +10,7 @@ import { ask, asBrokenWorld, iso, number, time } from './ask.ts'
  * hash = SHA-256 of the JSON array [prev_hash, fleet, at, number, actor, kind, subject, body], in hex.
  */
 export const EVENT_KINDS = [
-  'bucket.triaged', 'bucket.merged', 'bucket.unmerged', 'alert.verdict', 'device.status', 'device.rebased',
+  'bucket.triaged', 'bucket.merged', 'bucket.unmerged', 'alert.verdict', 'device.status', 'device.rebased', 'device.forget-asked', 'device.forgotten', 'dead-letters.replayed', 'archive.swept',
   'issuer.status',
   'fleet.anchor-added', 'fleet.anchor-removed', 'fleet.crl-imported', 'fleet.inventory-imported', 'fleet.devices-admitted', 'fleet.gateway-added', 'fleet.gateway-removed', 'fleet.settings', 'crash.dump-read', 'crash.manifest-read', 'symbols.uploaded',
 ] as const

@@ -29,11 +29,21 @@ export async function migrate(clickhouse: ClickHouse, { now, directory = SCHEMA 
   await clickhouse.command({ query: LEDGER })
   const pending = await pendingOf(clickhouse, directory)
   for (const migration of pending) {
-    for (const statement of migration.statements) await clickhouse.command({ query: statement })
+    for (const statement of migration.statements) await apply(clickhouse, statement)
     const row = { name: migration.name, checksum: migration.checksum, applied_at: new Date(now).toISOString() }
     await clickhouse.insert({ table: 'schema_migrations', values: [row], format: 'JSONEachRow' })
   }
   return { applied: pending.map(({ name }) => name) }
+}
+
+/** What fills a new table from `crashes` names {day} and {next_day}: it is run once for each day that there is, so that none takes long. */
+async function apply(clickhouse: ClickHouse, statement: string): Promise<void> {
+  if (!statement.includes('{day:')) return void await clickhouse.command({ query: statement })
+  const days = await clickhouse.query({ query: 'SELECT DISTINCT toString(toStartOfInterval(event_time, INTERVAL 1 DAY)) AS day FROM crashes ORDER BY day', format: 'JSONEachRow' })
+  for (const { day } of await days.json<{ day: string }>()) {
+    const from = Date.parse(`${day.slice(0, 10)}T00:00:00Z`)
+    await clickhouse.command({ query: statement, query_params: { day: new Date(from), next_day: new Date(from + 86_400_000) } })
+  }
 }
 
 /** Names of the migrations that this build has and the database has not: for readiness, changes nothing. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 
 /** One row of `crashes` as the worker would write it: an ordinary crash, except for what the test says. */
@@ -6,11 +7,14 @@ export type CrashRow = ReturnType<typeof crashRow>
 export const STORY_START = Date.UTC(2026, 2, 1)
 const HOUR = 3_600_000
 
+/** A place in the log of its own for each crash, and the same whenever the crash is said again. */
+export const offsetOf = (id: string): string => String(createHash('sha256').update(id).digest().readUIntBE(0, 4))
+
 export function crashRow(said: { id: string } & Record<string, unknown>) {
   const at = new Date(Number(said['at'] ?? STORY_START + HOUR)).toISOString()
   const { at: _, ...overrides } = said
   return {
-    fleet: 'demo', event_time: at, revision: 0, received_at: at, written_at: at, topic: 'crashes.accepted', partition: 0, offset: '1',
+    fleet: 'demo', event_time: at, revision: 0, received_at: at, written_at: at, topic: 'crashes.accepted', partition: 0, offset: offsetOf(said.id),
     device: 'dev-1', device_key: 'key-dev-1', issuer: 'CN=Demo Intermediate', anchor: 'a'.repeat(64), key_protection: 'hardware', auth_level: 'payload-signed',
     standing: 'counted', flags: [] as string[], source: '192.0.2.0/24',
     bootcount: '3', seq: '0', uptime_s: '120', hwmodel: 'thermo-2', swname: 'thermostat', swversion: '4.2.0', build_id: 'b1', svn: null, reset_reason: '',

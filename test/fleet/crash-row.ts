@@ -1,4 +1,5 @@
 import type { CrashKind } from '../../symbolicate/contract.ts'
+import { offsetOf } from '../dashboard/crash-row.ts'
 
 /** One row of `crashes` as the tests think of it: what a detector looks at; everything else has a dull default. */
 export interface TestCrash {
@@ -32,7 +33,7 @@ export function toRow(crash: TestCrash): Record<string, unknown> {
   const at = new Date(crash.at).toISOString()
   return {
     fleet: crash.fleet ?? 'demo', event_time: at, id: crash.id, revision: crash.revision ?? 0, received_at: at, written_at: at,
-    topic: 'crashes.accepted', partition: 0, offset: 0,
+    topic: 'crashes.accepted', partition: 0, offset: offsetOf(crash.id),
     device: crash.device, device_key: crash.device, issuer: 'CN=ca', anchor: 'a', key_protection: 'software',
     auth_level: crash.authLevel ?? 'payload-signed', standing: crash.standing ?? 'counted', flags: [], source: crash.source ?? '',
     bootcount: crash.bootcount ?? 1, seq: null, uptime_s: crash.uptimeSeconds ?? null, hwmodel: crash.hwmodel ?? 'T100', swname: 'thermostat',

@@ -18,7 +18,7 @@ export interface TestEngine {
   stop(): Promise<void>
 }
 
-const TABLES = ['crashes', 'crash_ids', 'buckets', 'devices', 'events', 'alerts', 'deliveries']
+const TABLES = ['crashes', 'crash_ids', 'bucket_counts', 'revised_crashes', 'device_crashes', 'buckets', 'devices', 'events', 'alerts', 'deliveries']
 const INSERT_ROWS = 5000
 
 export async function startTestEngine(): Promise<TestEngine> {

@@ -38,11 +38,10 @@ test('migrating twice applies each file once', async () => {
 
 test('every statement of the schema may be run again, as after a kill between two of them', async () => {
   for (const { statements } of await readMigrations()) {
-    for (const statement of statements) {
-      expect(statement).toMatch(/\bIF (NOT )?EXISTS\b/)
-      await world.clickhouse.command({ query: statement })
-    }
+    for (const statement of statements) expect(statement).toMatch(/\bIF (NOT )?EXISTS\b|^INSERT INTO \w+\sSELECT\b[^]*\{day:/)
   }
+  await world.clickhouse.command({ query: 'TRUNCATE TABLE schema_migrations' })
+  expect(await migrate(world.clickhouse, { now: NOW })).toEqual({ applied: (await readMigrations()).map(({ name }) => name) })
 })
 
 test('a file that was changed after it was applied is an error, and a number that two files have too', async () => {
