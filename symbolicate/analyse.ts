@@ -8,6 +8,7 @@ import type { Analysis } from './contract.ts'
 import { analyseStorm, STORM_TYPE } from './crash-storm.ts'
 import { sniff } from './formats/sniff.ts'
 import { analyseNative, NATIVE_BUDGET, type NativeBudget } from './native.ts'
+import { withAdjustedAddress } from './report.ts'
 import { makeSignature } from './signature/signature.ts'
 import type { MapSource } from './symbols/source-map.ts'
 import type { SymbolSource } from './symbols/source.ts'
@@ -41,6 +42,7 @@ export async function analyse({ bytes, contentType, claims, annotations }: Analy
   // What the dump itself carries goes before what the upload said beside it.
   const report = { ...read.report, annotations: { ...annotations, ...read.report.annotations } }
   const { kind, access, ...evidence } = assess({ dump, report, claims, sanitizer })
+  report.crash_info = withAdjustedAddress(report.crash_info, dump, evidence.faultAddress)
   const signature = makeSignature({ kind, addressClass: evidence.addressClass, report })
   return { status, statusReason, kind, access, evidence, signature, report }
 }

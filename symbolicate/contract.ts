@@ -102,7 +102,7 @@ export interface Report {
     type: string | null
     address: string | null
     /** Where the dump doesn't have the address: what the instruction's operand was. */
-    adjusted_address?: { kind: 'non-canonical'; address: string } | undefined
+    adjusted_address?: { kind: 'non-canonical' | 'operand'; address: string } | undefined
     crashing_thread: number | null
     assertion: string | null
     access: Access

@@ -10,28 +10,32 @@ import { sandboxSettingsSchema } from './config.ts'
 import type { Analysis } from './contract.ts'
 import { explainText } from './explain-text.ts'
 import { createProcessor } from './process.ts'
+import { explainJsonSchema } from './report-schema.ts'
 import { withLocalSandbox } from './sandbox/local.ts'
 import { openSymbolFolder } from './symbols/folder.ts'
 
 /**
  * `overrun explain FILE`: one crash from bytes to bucket on this machine, behind the same wall as in the worker; no server.
  * FILE is a dump, or a signed report as `overrun send` posts it (manifest, then dump), whose claims are used then.
- * `--json` is rust-minidump's report with ours beside it under `analysis` and `manifest`.
+ * `--json` is rust-minidump's report with ours beside it under `analysis` and `manifest`; report-schema.ts describes it.
  * Exit codes: 0, 2 usage, 21 when the dump could not be read (what could be is printed all the same).
  */
 export function registerExplain(program: Command): void {
   program.command('explain')
     .description('Explains one crash dump: every stage\'s output, notes and reasons')
-    .argument('<file>', 'a dump, or a signed report')
+    .argument('[file]', 'a dump, or a signed report')
     .option('--symbols <dir>', 'folder with Breakpad symbols (NAME/DEBUGID/NAME.sym, or any *.sym and *.map files)')
     .addOption(new Option('--content-type <type>', 'what the dump is, where its bytes don\'t tell').choices([...CONTENT_TYPES]))
-    .option('--json', 'one JSON object')
-    .action(async (file: string, options: ExplainOptions) => {
-      process.exitCode = await explain(file, options)
+    .option('--json', 'one JSON object, whose schema --schema prints')
+    .option('--schema', 'the JSON Schema of what --json prints, and nothing else')
+    .action(async (file: string | undefined, options: ExplainOptions, command: Command) => {
+      if (options.schema) process.stdout.write(`${JSON.stringify(explainJsonSchema(), null, 2)}\n`)
+      else if (file === undefined) command.error("error: missing required argument 'file'", { exitCode: 2 })
+      else process.exitCode = await explain(file, options)
     })
 }
 
-interface ExplainOptions { symbols?: string; contentType?: AcceptedCrash['contentType']; json?: true }
+interface ExplainOptions { symbols?: string; contentType?: AcceptedCrash['contentType']; json?: true; schema?: true }
 
 interface Input { bytes: Uint8Array; contentType: AcceptedCrash['contentType']; claims: AcceptedCrash['claims']; manifest: Explained | null }
 interface Explained { alg: string; claims: AcceptedCrash['claims']; content_type: string; digest: string; digest_matches: boolean }
@@ -53,7 +57,7 @@ async function explain(file: string, options: ExplainOptions): Promise<number> {
     const processDump = createProcessor({ pool: dumps, symbols, inflateBytes, metrics: null })
     return processDump({ contentType: input.contentType, claims: input.claims, annotations: {}, load: async () => input.bytes }).analysis
   })
-  process.stdout.write(options.json ? `${JSON.stringify(jsonOf(analysis, input.manifest))}\n` : textOf(analysis, input.manifest))
+  process.stdout.write(options.json ? `${JSON.stringify(explainJson(analysis, input.manifest))}\n` : textOf(analysis, input.manifest))
   return analysis.status === 'ok' || analysis.status === 'partial' ? 0 : 21
 }
 
@@ -85,9 +89,13 @@ function guessContentType(bytes: Uint8Array): AcceptedCrash['contentType'] {
 
 const hex = (value: bigint | null) => (value === null ? null : `0x${value.toString(16).padStart(16, '0')}`)
 
-function jsonOf({ report, status, statusReason, kind, access, evidence, signature }: Analysis, manifest: Explained | null) {
+/** explainSchema describes it. */
+export function explainJson({ report, status, statusReason, kind, access, evidence, signature }: Analysis, manifest: Explained | null) {
   return {
     ...report,
+    modules: report.modules.map((module) => ({
+      ...module, missing_symbols: module.symbol_status === 'missing', loaded_symbols: module.symbol_status === 'found', corrupt_symbols: module.symbol_status === 'corrupt',
+    })),
     analysis: {
       status, status_reason: statusReason, kind, access,
       evidence: { ...evidence, faultAddress: hex(evidence.faultAddress), pc: hex(evidence.pc), sp: hex(evidence.sp) },

@@ -66,7 +66,7 @@ const macRecordSchema = z.object({
 })
 
 const adjustedSchema = z.object({
-  kind: z.literal('non-canonical'),
+  kind: z.enum(['non-canonical', 'operand']).describe('x: `operand`, an ordinary address that the processor did not say'),
   address: hexText,
 }).describe('Where the processor does not say the address: the operand of the instruction that failed, from its bytes and the registers')
 
@@ -132,6 +132,7 @@ export const evidenceShape = <Address extends z.ZodType>(address: Address) => z.
 
 /** What `overrun explain --json` prints. */
 export const explainSchema = reportSchema.extend({
+  modules: z.array(moduleSchema.extend({ missing_symbols: z.boolean(), loaded_symbols: z.boolean(), corrupt_symbols: z.boolean() })).max(REPORT_LIMITS.modules),
   analysis: z.object({
     status: z.enum(ANALYSIS_STATUSES),
     status_reason: lineText,
@@ -149,4 +150,5 @@ export const explainSchema = reportSchema.extend({
   }).optional().describe('x: only of a signed report'),
 })
 
-export const explainJsonSchema = (): object => z.toJSONSchema(explainSchema, { io: 'output', reused: 'ref' })
+/** Draft 2020-12. Fields may be added: readers ignore what they don't know. */
+export const explainJsonSchema = (): object => z.toJSONSchema(explainSchema, { io: 'input' })

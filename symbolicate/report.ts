@@ -9,6 +9,7 @@
  */
 import type { Report, ReportFrame, ReportModule, ReportThread } from './contract.ts'
 import type { Cpu, Dump, DumpThread, MacCrashRecord, Module, Note, TextFrame } from './formats/dump.ts'
+import { isNonCanonical } from './evidence/situation.ts'
 import { REPORT_LIMITS } from './report-schema.ts'
 import type { SymbolStatus } from './symbols/source.ts'
 import type { Frame, Stack } from './unwind/frame.ts'
@@ -71,6 +72,13 @@ export function emptyReport(format: string, status: string): Report {
     annotations: {},
     notes: [],
   }
+}
+
+/** The operand of the instruction that failed, where the dump has no address for it (x86-64 says none that is not canonical). */
+export function withAdjustedAddress(crash: Report['crash_info'], { cpu, exception }: Dump, faultAddress: bigint | null): Report['crash_info'] {
+  if (faultAddress === null || cpu !== 'x86-64' || exception === null || exception.address === faultAddress) return crash
+  const kind = isNonCanonical({ cpu }, faultAddress) ? 'non-canonical' : 'operand'
+  return { ...crash, adjusted_address: { kind, address: hex(faultAddress, cpu) } }
 }
 
 /** In the dump's order; but the thread that crashed takes its room first. */

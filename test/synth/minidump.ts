@@ -17,6 +17,14 @@ export interface Drawn {
   pid?: number
   maps?: string
   breakpad?: { writer: number; requester: number }
+  /** Seconds since the epoch, in the misc info. */
+  startedAt?: number
+  lsbRelease?: string
+  cpuInfoText?: string
+  /** Family, revision and number of CPUs in the system info; a vendor where it is an x86. */
+  processor?: { level: number; revision: number; count: number; vendor?: string }
+  macCrashInfo?: { version: bigint; thread: bigint; dialogMode: bigint; abortCause: bigint; strings: string[] }[]
+  bootArguments?: string
   assertion?: { expression: string; function: string; file: string; line: number }
   annotations?: Record<string, string>
   moduleAnnotations?: Record<string, string>
@@ -38,9 +46,13 @@ export function drawMinidump(drawn: Drawn): Uint8Array {
   add(16, drawn.memoryInfo, () => drawMemoryInfo(file, drawn.memoryInfo!))
   add(24, drawn.threads?.some((thread) => thread.name !== undefined) || undefined, () => drawThreadNames(file, drawn.threads!))
   add(6, drawn.exception, () => drawException(file, drawn))
-  add(15, drawn.pid, () => file.span(() => { file.u32(24).u32(1).u32(drawn.pid!).u32(0).u32(0).u32(0) }))
+  add(15, drawn.pid ?? drawn.startedAt, () => file.span(() => { file.u32(24).u32((drawn.pid === undefined ? 0 : 1) | (drawn.startedAt === undefined ? 0 : 2)).u32(drawn.pid ?? 0).u32(drawn.startedAt ?? 0).u32(0).u32(0) }))
   add(0x47670001, drawn.breakpad, () => file.span(() => { file.u32(3).u32(drawn.breakpad!.writer).u32(drawn.breakpad!.requester) }))
   add(0x47670002, drawn.assertion, () => drawAssertion(file, drawn.assertion!))
+  add(0x47670003, drawn.cpuInfoText, () => file.span(() => { file.raw(Buffer.from(drawn.cpuInfoText!)) }))
+  add(0x47670005, drawn.lsbRelease, () => file.span(() => { file.raw(Buffer.from(drawn.lsbRelease!)) }))
+  add(0x4d7a0001, drawn.macCrashInfo, () => drawMacCrashInfo(file, drawn.macCrashInfo!))
+  add(0x4d7a0002, drawn.bootArguments, () => drawBootArguments(file, drawn.bootArguments!))
   add(0x47670009, drawn.maps, () => file.span(() => { file.raw(Buffer.from(drawn.maps!)) }))
   add(0x43500001, drawn.annotations ?? drawn.moduleAnnotations, () => drawCrashpad(file, drawn))
 
@@ -123,13 +135,13 @@ class Pen {
 const ARCHITECTURES = { x86: 0, arm: 5, 'x86-64': 9, arm64: 12, 'arm64-old': 0x8003 }
 const PLATFORMS = { windows: 2, macos: 0x8101, ios: 0x8102, linux: 0x8201, android: 0x8203 }
 
-function drawSystem(file: Pen, { os = 'linux', cpu = 'x86-64', osText }: Drawn): Span {
+function drawSystem(file: Pen, { os = 'linux', cpu = 'x86-64', osText, processor = { level: 6, revision: 0, count: 4 } }: Drawn): Span {
   let text: (span: Span) => void = () => {}
   const span = file.span(() => {
-    file.u16(ARCHITECTURES[cpu]).u16(6).u16(0).raw(Uint8Array.of(4, 1))
+    file.u16(ARCHITECTURES[cpu]).u16(processor.level).u16(processor.revision).raw(Uint8Array.of(processor.count, 1))
     file.u32(os === 'windows' ? 10 : 0).u32(0).u32(os === 'windows' ? 19042 : 0).u32(PLATFORMS[os])
     text = file.rvaLater()
-    file.u16(0).u16(0).zero(24)
+    file.u16(0).u16(0).raw(Buffer.from((processor.vendor ?? '').padEnd(12, '\0'))).zero(12)
   })
   if (osText !== undefined) text(file.utf16(osText))
   return span
@@ -271,6 +283,27 @@ function drawAssertion(file: Pen, assertion: NonNullable<Drawn['assertion']>): S
     for (const text of [assertion.expression, assertion.function, assertion.file]) for (let index = 0; index < 128; index++) file.u16(text.charCodeAt(index) || 0)
     file.u32(assertion.line).u32(1)
   })
+}
+
+/** Breakpad's minidump_format.h: MDRawMacCrashInfo and its records, whose strings follow a fixed part of 40 bytes. */
+function drawMacCrashInfo(file: Pen, records: NonNullable<Drawn['macCrashInfo']>): Span {
+  const spans = records.map(({ version, thread, dialogMode, abortCause, strings }) => file.span(() => {
+    file.u64(0x4d7a0001n).u64(version).u64(thread).u64(dialogMode).u64(abortCause)
+    for (const text of strings) file.raw(Buffer.from(`${text}\0`))
+  }))
+  return file.span(() => {
+    file.u32(0x4d7a0001).u32(records.length).u32(40)
+    for (let index = 0; index < 20; index++) {
+      const span = spans[index]
+      if (span) file.locationLater()(span)
+      else file.u32(0).u32(0)
+    }
+  })
+}
+
+function drawBootArguments(file: Pen, text: string): Span {
+  const string = file.utf16(text)
+  return file.span(() => { file.u32(0x4d7a0002).u64(BigInt(string.at)) })
 }
 
 function drawCrashpad(file: Pen, { annotations = {}, moduleAnnotations }: Drawn): Span {
