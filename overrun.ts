@@ -10,10 +10,13 @@ import { registerMigrate } from './dashboard/cli/migrate.ts'
 import { registerSymbolicate } from './dashboard/cli/symbolicate.ts'
 import { registerAddAnchor } from './dashboard/cli/add-anchor.ts'
 import { registerAdmission } from './dashboard/cli/admission.ts'
+import { registerDeadLetters } from './dashboard/cli/dead-letters.ts'
 import { registerDevice } from './dashboard/cli/device.ts'
 import { registerInventory } from './dashboard/cli/inventory.ts'
 import { registerRevoke } from './dashboard/cli/revoke.ts'
+import { registerSweep } from './dashboard/cli/sweep.ts'
 import { registerVerify } from './dashboard/cli/verify.ts'
+import { registerHeartbeat } from './ingest/device/alive.ts'
 import { registerCertCheck } from './ingest/device/cert-check.ts'
 import { registerFleetInit } from './ingest/device/fleet-init.ts'
 import { registerSend } from './ingest/device/send.ts'
@@ -34,9 +37,12 @@ registerDashboard(program)
 registerMigrate(program)
 registerConfig(program)
 registerSend(program)
+registerHeartbeat(program)
 registerVerify(program)
 registerExplain(program)
 registerSymbols(program)
+registerDeadLetters(program)
+registerSweep(program)
 const fleet = program.command('fleet').description('Certificates and anchors of a fleet')
 registerFleetInit(fleet)
 registerAddAnchor(fleet)

@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { ClickHouse } from '../infra/clickhouse/client.ts'
+import type { Log } from '../infra/log/log.ts'
 import type { Clock } from '../infra/service/clock.ts'
 import { keptSecret } from '../infra/service/kept-secret.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import { createStopper } from '../infra/service/stop.ts'
+import type { ArchiveSettings } from '../symbolicate/config.ts'
 import type { SymbolStore } from '../symbolicate/symbols/store.ts'
 import { createChannels, type Channel } from './alert/channels.ts'
 import type { Configuration } from './configuration.ts'
@@ -21,7 +23,7 @@ import { createDashboard } from './server.ts'
  */
 export interface RunningDashboard { url: string; token: string; detectors: Detectors; stop(): Promise<void> }
 
-export async function startDashboard({ settings, data, watch, onRegistryChange, reprocess, ...world }: {
+export async function startDashboard({ settings, data, watch, onRegistryChange, onSymbols, ...world }: {
   settings: Configuration['dashboard']
   data: string
   clickhouse: ClickHouse
@@ -35,14 +37,17 @@ export async function startDashboard({ settings, data, watch, onRegistryChange, 
   /** Told after a decision that ingest reads, when ingest is in this process too. */
   onRegistryChange?: () => unknown
   /** Told after an upload of symbols, when the worker is in this process too. */
-  reprocess?: (debugId: string) => unknown
+  onSymbols?: () => void
+  /** For what needs the log: dead letters that are put back, and sweeps. */
+  openLog?: () => Promise<Pick<Log, 'append' | 'stats'>>
+  archive: ArchiveSettings
 }): Promise<RunningDashboard> {
   const { logger } = world
   const stopper = createStopper((part, reason) => logger.error({ part, reason }, 'did not stop cleanly'))
   const token = settings.token ?? keptSecret(data, 'token', () => randomBytes(24).toString('base64url'))
   try {
     const dashboard = createDashboard({
-      ...world, settings: { ...settings, token }, ...(onRegistryChange ? { onRegistryChange } : {}), ...(reprocess ? { reprocess } : {}),
+      ...world, settings: { ...settings, token }, ...(onRegistryChange ? { onRegistryChange } : {}), ...(onSymbols ? { onSymbols } : {}),
     })
     stopper.add('dashboard', () => dashboard.stop())
     const { url } = await dashboard.start()

@@ -9,10 +9,12 @@ import { existsSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { ClickHouse } from '../infra/clickhouse/client.ts'
+import type { Log } from '../infra/log/log.ts'
 import type { Clock } from '../infra/service/clock.ts'
 import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
+import { archiveSettingsSchema, type ArchiveSettings } from '../symbolicate/config.ts'
 import type { SymbolStore } from '../symbolicate/symbols/store.ts'
 import { alertRoutes } from './api/alerts.ts'
 import type { Api, ApiDeps } from './api/api.ts'
@@ -28,6 +30,7 @@ import { recordRoutes } from './api/records.ts'
 import { addSessions } from './api/session.ts'
 import { streamRoutes, type Stream } from './api/stream.ts'
 import { symbolRoutes } from './api/symbols.ts'
+import { upkeepRoutes } from './api/upkeep.ts'
 import type { DashboardSettings } from './config.ts'
 import { registerDashboardMetrics } from './metrics.ts'
 import { createEventLog } from './queries/event-log.ts'
@@ -47,8 +50,11 @@ export interface DashboardDeps {
   metrics: Metrics
   /** Told after an event that ingest's registry reads, so that it need not wait for its next poll; the answer waits for it. */
   onRegistryChange?: () => unknown
-  /** Told the debug id of symbols that have arrived. */
-  reprocess?: (debugId: string) => unknown
+  /** Told after symbols have arrived; workers in other processes find the event. */
+  onSymbols?: () => void
+  /** For what needs the log: dead letters that are put back, and sweeps. */
+  openLog?: () => Promise<Pick<Log, 'append' | 'stats'>>
+  archive?: ArchiveSettings
 }
 
 export interface Dashboard {
@@ -60,7 +66,7 @@ const BODY_LIMIT = 64 * 1024
 const OUR_PAGES = fileURLToPath(new URL('./web/dist/', import.meta.url))
 const NOT_BUILT = 'The web pages are not built. Run: npm run build\nThe API works without them; its description is at /docs.\n'
 
-export function createDashboard({ settings, clickhouse, blobs, symbols, clock, logger, metrics, onRegistryChange, reprocess }: DashboardDeps): Dashboard {
+export function createDashboard({ settings, clickhouse, blobs, symbols, clock, logger, metrics, onRegistryChange, onSymbols = () => {}, openLog, archive = archiveSettingsSchema.parse({}) }: DashboardDeps): Dashboard {
   const counted = registerDashboardMetrics(metrics)
   const app = Fastify({
     bodyLimit: BODY_LIMIT,
@@ -68,7 +74,7 @@ export function createDashboard({ settings, clickhouse, blobs, symbols, clock, l
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 1024 },
   }).withTypeProvider<ZodTypeProvider>()
-  const deps: ApiDeps = { settings, clickhouse, blobs, symbols, clock, logger, events: createEventLog({ clickhouse, clock }), onRegistryChange: tellRegistry, reprocess }
+  const deps: ApiDeps = { settings, clickhouse, blobs, symbols, clock, logger, events: createEventLog({ clickhouse, clock }), onRegistryChange: tellRegistry, onSymbols, openLog, archive }
   let stream: Stream | null = null
 
   return {
@@ -142,6 +148,7 @@ export function createDashboard({ settings, clickhouse, blobs, symbols, clock, l
     inventoryRoutes(api, deps)
     decisionRoutes(api, deps)
     recordRoutes(api, deps)
+    upkeepRoutes(api, deps)
     await addWebPages(api)
     return streamRoutes(api, deps, (count) => counted.streams.set(count))
   }

@@ -4,8 +4,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { z } from 'zod'
 import type { Blobs } from '../../infra/blobs/blobs.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
+import type { Log } from '../../infra/log/log.ts'
 import type { Clock } from '../../infra/service/clock.ts'
 import type { Logger } from '../../infra/service/logger.ts'
+import type { ArchiveSettings } from '../../symbolicate/config.ts'
 import type { SymbolStore } from '../../symbolicate/symbols/store.ts'
 import type { DashboardSettings } from '../config.ts'
 import type { EventLog } from '../queries/event-log.ts'
@@ -25,8 +27,12 @@ export interface ApiDeps {
   logger: Logger
   /** Told after an event that ingest's registry reads; resolves when whoever was told has read it, and never rejects. */
   onRegistryChange: () => Promise<void>
-  /** Told after symbols have arrived; absent where no worker runs beside this dashboard. */
-  reprocess: ((debugId: string) => unknown) | undefined
+  /** Told after the event of symbols that have arrived. */
+  onSymbols: () => void
+  /** Opened when somebody first asks for what needs it; absent where this dashboard has none. */
+  openLog: (() => Promise<Pick<Log, 'append' | 'stats'>>) | undefined
+  /** How long dumps and manifests are kept. */
+  archive: ArchiveSettings
 }
 
 /** There is one token, so there is one person. */

@@ -38,6 +38,7 @@ export const PROBLEMS = {
   'too-large': { status: 413, title: 'The request is too large', hint: 'Split it or raise the limit in the settings.' },
   'media-type': { status: 415, title: 'The content type is not accepted here', hint: 'Send JSON, or application/octet-stream for symbols.' },
   'bytes-missing': { status: 410, title: 'The original bytes are no longer kept', hint: 'Retention has removed them.' },
+  'log-missing': { status: 409, title: 'This dashboard has no log', hint: 'Give it the log settings of the workers (log.kafka).' },
   'unavailable': { status: 503, title: 'ClickHouse does not answer', hint: 'Nothing is lost: try again in a few seconds.' },
   'too-many-pages': { status: 503, title: 'Too many pages are open', hint: 'This page asks every 30 s instead.' },
   'internal': { status: 500, title: 'Something broke on our side', hint: 'Look for the request id in the log.' },
@@ -486,6 +487,8 @@ export const symbolsStoredSchema = z.object({ key: z.string(), debug_id: z.strin
 export type SymbolsStored = z.infer<typeof symbolsStoredSchema>
 
 export const deadLettersPageSchema = page(z.object({
+  /** topic/partition/offset: what `overrun dead-letters replay` takes. */
+  id: z.string(),
   topic: z.string(),
   partition: count,
   offset: count,
@@ -497,6 +500,10 @@ export const deadLettersPageSchema = page(z.object({
   message_length: count,
   /** The first 256 bytes in hex. */
   message_head: z.string(),
+  /** When it was put back into the log; null while it waits. */
+  replayed_at: time.nullable(),
+  /** The letter that was put back and came to this; empty for a first one. */
+  replay_of: z.string(),
 }))
 export type DeadLettersPage = z.infer<typeof deadLettersPageSchema>
 
@@ -509,6 +516,8 @@ export const overviewSchema = z.object({
   devices: change,
   new_buckets: change,
   dead_letters: change,
+  /** What the log deleted before it was read, found in the last 14 days; null when nothing was. */
+  lost_messages: z.object({ messages: count, partitions: count, lost_after: time.nullable(), lost_before: time, seen_at: time }).nullable(),
   /** Of the security queue, as are `top_alerts`. */
   open_alerts: count,
   unsymbolicated: z.object({ crashes: count, devices: count, modules: count }),

@@ -2,6 +2,7 @@ import { strataOf } from '../detect/finding.ts'
 import { iso } from '../queries/ask.ts'
 import { countOpenAlerts, readAlerts } from '../queries/alerts.ts'
 import { readBuckets } from '../queries/buckets.ts'
+import { readLostMessages } from '../queries/log-gaps.ts'
 import { readMerges } from '../queries/merges.ts'
 import { readChanges } from '../queries/overview.ts'
 import { readSeries, slotted } from '../queries/series.ts'
@@ -23,15 +24,16 @@ export function overviewRoutes(api: Api, deps: ApiDeps): void {
     const twoDays = { fleet, from: now + 1 - 2 * DAY, to: now + 1 }
     const lastDay = { ...twoDays, from: now + 1 - DAY }
     const hourly = slotted(twoDays, 60, HOUR)
-    const [changes, series, openAlerts, topAlerts, newest] = await Promise.all([
+    const [changes, series, openAlerts, topAlerts, newest, lost] = await Promise.all([
       readChanges(clickhouse, twoDays, lastDay.from, merges),
       readSeries(clickhouse, hourly.scope, hourly.stepMs),
       countOpenAlerts(clickhouse, fleet, strataOf('security')),
       readAlerts(clickhouse, fleet, { limit: 5, state: 'open', strata: strataOf('security') }),
       readBuckets(clickhouse, { scope: lastDay, merges, limit: 10, sort: 'first_seen', newSince: lastDay.from }),
+      readLostMessages(clickhouse, now - 14 * DAY),
     ])
     return {
-      fleet, as_of: iso(now), ...changes, open_alerts: openAlerts, series,
+      fleet, as_of: iso(now), ...changes, lost_messages: lost, open_alerts: openAlerts, series,
       top_alerts: await alertSummaries(deps, fleet, topAlerts),
       newest_buckets: await bucketSummaries(deps, lastDay, merges, newest),
     }

@@ -31,7 +31,7 @@ export function recordRoutes(api: Api, deps: ApiDeps): void {
     schema: { summary: 'What could not become a crash, and why', tags: ['records'], querystring: deadLettersQuerySchema, response: { 200: deadLettersPageSchema } },
   }, async ({ query }) => {
     const { scope, after } = readCursor(query.cursor, letterKey, { fleet: '', from: 0, to: clock.now() })
-    const rows = await readDeadLetters(clickhouse, { limit: query.limit + 1, after })
+    const rows = await readDeadLetters(clickhouse, { limit: query.limit + 1, state: query.state, after })
     return { ...pageOf(rows, query.limit, scope, (row) => [Date.parse(row.at), row.topic, row.partition, row.offset]), as_of: iso(clock.now()) }
   })
 

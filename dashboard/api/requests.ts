@@ -30,7 +30,8 @@ export const DEVICE_SORTS = ['crashes', 'last_seen', 'evidence'] as const
 export const devicesQuerySchema = pageQuerySchema.extend({ sort: z.enum(DEVICE_SORTS).default('crashes'), q: z.string().max(200).optional(), status: z.enum(DEVICE_STATUSES).exclude(['active']).optional() })
 export const refusalsQuerySchema = scopeQuerySchema.extend({ limit, cursor })
 export const eventsQuerySchema = scopeQuerySchema.extend({ limit, cursor, subject: z.string().max(400).optional() })
-export const deadLettersQuerySchema = z.object({ limit, cursor })
+export const DEAD_LETTER_STATES = ['waiting', 'replayed', 'all'] as const
+export const deadLettersQuerySchema = z.object({ limit, cursor, state: z.enum(DEAD_LETTER_STATES).default('all') })
 
 // ---- what may be said ----
 const text = (max: number) => z.string().max(max)

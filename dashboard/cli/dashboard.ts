@@ -1,6 +1,8 @@
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { openBlobs } from '../../infra/blobs/open.ts'
+import type { Log } from '../../infra/log/log.ts'
+import { openLog } from '../../infra/log/open.ts'
 import { pendingMigrations } from '../../infra/clickhouse/migrate.ts'
 import { systemClock } from '../../infra/service/clock.ts'
 import { runProcess } from '../../infra/service/process.ts'
@@ -9,7 +11,7 @@ import { startDashboard } from '../main.ts'
 import { openMigratedClickHouse } from './clickhouse.ts'
 import { addProcessOptions, configOf, configurationOf, portNumber, type ProcessOptions } from './options.ts'
 
-/** `overrun dashboard`: pages, API, detectors and messages; it needs ClickHouse and the blobs, not the log. */
+/** `overrun dashboard`: pages, API, detectors and messages; it needs ClickHouse and the blobs, and the log only to put dead letters back and to sweep. */
 export function registerDashboard(program: Command): void {
   addProcessOptions(program.command('dashboard'))
     .description('Run the pages, the API and the detectors, on their own')
@@ -26,8 +28,15 @@ export function registerDashboard(program: Command): void {
           const blobs = await patiently('blobs', () => openBlobs({ settings: configuration.blobs, data }))
           const symbols = createSymbolStore({ blobs, cacheDirectory: join(data, 'symbols'), settings: configuration.symbolicate.symbols, logger, metrics })
           stopper.add('symbols', () => symbols.stop())
+          let log: Promise<Log> | undefined
+          const openKafka = () => (log ??= openLog({ settings: configuration.log, data, logger, metrics }).catch((error: unknown) => {
+            log = undefined
+            throw error
+          }))
+          stopper.add('log', async () => (await log)?.close())
           const { url, token, stop } = await startDashboard({
             settings: configuration.dashboard, data, clickhouse, blobs, symbols, clock: systemClock, logger, metrics, watch: true,
+            archive: configuration.symbolicate.archive, ...(configuration.log.kafka === undefined ? {} : { openLog: openKafka }),
           })
           stopper.add('dashboard', stop)
           return {

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { devicesPageSchema, eventSchema } from '../api/contract.ts'
+import { registerForget } from './forget.ts'
 import { connectServer, ending, serverOptions, type ServerOptions } from './server-client.ts'
 
 /** `overrun device`: what a fleet's people decide about single devices. Each is a line of the audit log with its reason. */
@@ -24,6 +25,8 @@ export function registerDevice(program: Command): void {
     .action(ending('device rebase', async (ids: string[], options: DeviceOptions) => {
       for (const id of ids) await say(id, 'rebase', { reason: options.reason }, 'may use its counters anew', options)
     }))
+
+  registerForget(device)
 
   serverOptions(device.command('pending'))
     .description('List devices that wait to be admitted, those seen last first')

@@ -57,8 +57,10 @@ export async function startPipeline({ configuration, clock, watch, world: { logg
   const { symbols, worker } = symbolication
   const dashboard = await startDashboard({
     ...shared, settings: configuration.dashboard, symbols, watch,
-    reprocess: (debugId) => worker.reprocess({ debugId }),
+    onSymbols: () => worker.look(),
     onRegistryChange: () => registry.refresh(),
+    openLog: async () => log,
+    archive: configuration.symbolicate.archive,
   })
   stopper.add('dashboard', () => dashboard.stop())
 

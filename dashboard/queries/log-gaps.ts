@@ -10,9 +10,9 @@ import { askOne, number, sqlTime, time } from './ask.ts'
 const QUESTION = {
   sql: `
 SELECT sum(end_offset - first_offset) AS messages, uniqExact(topic, partition) AS partitions,
-       if(countIf(isNull(lost_after)) > 0, NULL, min(lost_after)) AS lost_after, max(lost_before) AS lost_before, max(seen_at) AS seen_at
+       if(countIf(isNull(log_gaps.lost_after)) > 0, NULL, min(log_gaps.lost_after)) AS lost_after, max(log_gaps.lost_before) AS lost_before, max(log_gaps.seen_at) AS seen_at
 FROM log_gaps FINAL
-WHERE seen_at >= {since:DateTime64(3)}`,
+WHERE log_gaps.seen_at >= {since:DateTime64(3)}`,
   row: z.object({ messages: number, partitions: number, lost_after: time.nullable(), lost_before: time, seen_at: time }),
 }
 

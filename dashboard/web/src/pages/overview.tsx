@@ -16,6 +16,12 @@ export function OverviewPage() {
 function Content({ data }: { data: Overview }) {
   return (
     <Page title="Overview" sub={<>Last 24 h against the 24 h before · as of {when(data.as_of)} UTC</>}>
+      {data.lost_messages !== null && (
+        <section className="panel attack" role="alert" aria-label="Lost messages">
+          <h2>{counted(data.lost_messages.messages, 'message')} lost to the log's retention</h2>
+          <p>They came {data.lost_messages.lost_after === null ? '' : `after ${when(data.lost_messages.lost_after)} and `}before {when(data.lost_messages.lost_before)} UTC, and the log deleted them before a worker read them: the workers were away for longer than it keeps. Found {when(data.lost_messages.seen_at)} UTC.</p>
+        </section>
+      )}
       {data.top_alerts.length > 0 && (
         <section className="panel attack" aria-label="Open alerts">
           <h2>{data.open_alerts === 1 ? 'One alert is open' : `${data.open_alerts} alerts are open`}</h2>
