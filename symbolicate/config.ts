@@ -34,6 +34,7 @@ export const workerSettingsSchema = z.object({
   batchWaitMs: ms.default(200).describe('How long a batch waits for more'),
   stragglers: z.int().positive().default(64).describe('Slow dumps that may be under way while later batches go on'),
   claimWaitMs: ms.default(60_000).describe('How long a crash without a dump waits for the row of the crash that it names'),
+  arrivalsMs: ms.default(2_000).describe('How often symbols that dashboards took are looked for'),
   retryMs: ms.default(200).describe('First wait before something that failed is tried again; doubled up to retryMaxMs'),
   retryMaxMs: ms.default(5_000).describe('Longest such wait'),
   sandbox: sandboxSettingsSchema.prefault({}),

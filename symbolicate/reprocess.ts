@@ -8,21 +8,25 @@ import { CONTENT_TYPES } from '../ingest/contract.ts'
 import { readDump } from './archive.ts'
 import type { Inserter } from './insert.ts'
 import type { WorkerMetrics } from './metrics.ts'
-import type { DumpInput, Processing, SymbolFiles } from './process.ts'
+import type { DumpInput, Processing } from './process.ts'
 import { missingModules } from './queries/missing.ts'
 import { crashRows } from './queries/rows.ts'
 import { FIRST_KEY, waitingFor } from './queries/waiting.ts'
+import type { SymbolStore } from './symbols/store.ts'
 import { analysedColumns, claimedColumns, claimsOf, type CrashRow } from './write.ts'
 
 /**
  * Symbols arrive after the crash: whoever waits for them is read back from the archive, analysed again and written with
  * the next revision. The key stays, so the crash is counted once as before; only what was computed from it is new.
  *
- * A second run for the same module finds nobody waiting. A crash whose new analysis is no better (its parser was killed,
- * the symbols are for another file) keeps its row. A worker that dies half-way sweeps when it starts again.
+ * Each worker does this for the crashes of the partitions that it owns, so that workers share the work, no two write the
+ * same revision, and what is analysed at this moment is known (`settled`). A second run for the same module finds nobody
+ * waiting. A crash whose new analysis is no better (its parser was killed, the symbols are for another file) keeps its row.
+ * A worker that dies half-way leaves the rest to whoever gets its partitions: getting them is a reason to sweep.
  */
 export interface Reprocessor {
-  reprocess(arrival: { debugId: string }): Promise<number>
+  /** Of these modules the symbols have arrived: how many crashes changed. */
+  reprocess(debugIds: readonly string[]): Promise<number>
   /** In the background: reprocesses for every module that crashes wait for and the store has. */
   sweep(): void
   stop(): Promise<void>
@@ -30,46 +34,53 @@ export interface Reprocessor {
 
 const PAGE = 64
 
-export function createReprocessor({ clickhouse, blobs, symbols, process, inserter, clock, logger, metrics, settled, isStopping }: {
+/** How many of these modules the crash still waits for. */
+const missing = (row: CrashRow, debugIds: readonly string[]): number => row.missing_symbols.filter(({ debug_id }) => debugIds.includes(debug_id)).length
+
+export function createReprocessor({ clickhouse, blobs, symbols, process, inserter, clock, logger, metrics, partitions, settled, isStopping }: {
   clickhouse: ClickHouse
   blobs: Blobs
-  symbols: SymbolFiles
+  symbols: Pick<SymbolStore, 'locate' | 'forget'>
   process: (input: DumpInput) => Processing
   inserter: Inserter
   clock: Clock
   logger: Logger
   metrics: WorkerMetrics
+  /** What this worker owns now. */
+  partitions: () => readonly number[]
   /** Resolves when the crashes that are analysed now, perhaps without the new symbols, are in the table. */
   settled: () => Promise<unknown>
   isStopping: () => boolean
 }): Reprocessor {
   let last: Promise<unknown> = Promise.resolve()
-  let sweeping: Promise<void> = Promise.resolve()
+  let sweeping: Promise<void> | null = null
+  let sweepAgain = false
 
-  /** One module at a time: two that complete the same crash must not write the same revision twice. */
-  function reprocess({ debugId }: { debugId: string }): Promise<number> {
-    const run = last.then(() => reprocessAll(debugId))
+  /** One at a time: two that complete the same crash must not write the same revision twice. */
+  function reprocess(debugIds: readonly string[]): Promise<number> {
+    const run = last.then(() => reprocessAll(debugIds))
     last = run.catch(() => {})
     return run
   }
 
-  async function reprocessAll(debugId: string): Promise<number> {
+  async function reprocessAll(debugIds: readonly string[]): Promise<number> {
+    for (const debugId of debugIds) symbols.forget(debugId)
     await settled()
-    const changed = await renewAll(debugId, false) + await renewAll(debugId, true)
-    logger.info({ stage: 'reprocess', debugId, changed }, 'symbols arrived')
+    const changed = await renewAll(debugIds, false) + await renewAll(debugIds, true)
+    logger.info({ stage: 'reprocess', debugIds, changed }, 'symbols arrived')
     return changed
   }
 
   /** Crashes with a dump before those that stand on the dump of another. */
-  async function renewAll(debugId: string, claimed: boolean): Promise<number> {
+  async function renewAll(debugIds: readonly string[], claimed: boolean): Promise<number> {
     let changed = 0
     let after = FIRST_KEY
     while (!isStopping()) {
-      const rows = await waitingFor(clickhouse, debugId, claimed, after, PAGE)
+      const rows = await waitingFor(clickhouse, { debugIds, partitions: partitions(), claimed, after, limit: PAGE })
       const end = rows.at(-1)
       if (end === undefined) break
       const named = await crashRows(clickhouse, [...new Set(rows.flatMap(({ claimed_of }) => (claimed_of === '' ? [] : [claimed_of])))])
-      const renewed = (await Promise.all(rows.map((row) => (claimed ? follow(row, named.get(row.claimed_of), debugId) : renew(row, debugId))))).filter((row) => row !== null)
+      const renewed = (await Promise.all(rows.map((row) => (claimed ? follow(row, named.get(row.claimed_of), debugIds) : renew(row, debugIds))))).filter((row) => row !== null)
       await inserter.insert('crashes', renewed, isStopping)
       metrics.event('reprocessed', renewed.length)
       changed += renewed.length
@@ -79,28 +90,30 @@ export function createReprocessor({ clickhouse, blobs, symbols, process, inserte
   }
 
   /** A claimed crash goes where the crash that it names went. */
-  function follow(row: CrashRow, named: CrashRow | undefined, debugId: string): CrashRow | null {
-    if (named === undefined || named.missing_symbols.some((module) => module.debug_id === debugId)) return null
+  function follow(row: CrashRow, named: CrashRow | undefined, debugIds: readonly string[]): CrashRow | null {
+    if (named === undefined || missing(named, debugIds) >= missing(row, debugIds)) return null
     return { ...row, ...claimedColumns(named, Number(row.revision) + 1, clock.now()) }
   }
 
-  async function renew(row: CrashRow, debugId: string): Promise<CrashRow | null> {
+  async function renew(row: CrashRow, debugIds: readonly string[]): Promise<CrashRow | null> {
     const contentType = CONTENT_TYPES.find((type) => type === row.content_type)
     if (contentType === undefined) return null
     const place = { pack: row.pack, dumpOffset: Number(row.dump_offset), dumpLength: Number(row.dump_length) }
     const analysis = await process({ contentType, claims: claimsOf(row), annotations: row.annotations, load: () => readDump(blobs, place) }).analysis
     const renewed = { ...row, ...analysedColumns(analysis, Number(row.revision) + 1, clock.now()) }
-    const better = (analysis.status === 'ok' || analysis.status === 'partial') && !renewed.missing_symbols.some((module) => module.debug_id === debugId)
+    const better = (analysis.status === 'ok' || analysis.status === 'partial') && missing(renewed, debugIds) < missing(row, debugIds)
     return better ? renewed : null
   }
 
   async function sweepAll(): Promise<void> {
     for (let wait = 1000; !isStopping(); wait = Math.min(wait * 2, 60_000)) {
       try {
-        for (const module of await missingModules(clickhouse)) {
+        const there: string[] = []
+        for (const module of await missingModules(clickhouse, partitions())) {
           if (isStopping()) return
-          if ((await symbols.locate(module)).status === 'found') await reprocess({ debugId: module.debugId })
+          if ((await symbols.locate(module)).status === 'found') there.push(module.debugId)
         }
+        if (there.length > 0) await reprocess(there)
         return
       } catch (error) {
         if (isStopping()) return
@@ -112,8 +125,13 @@ export function createReprocessor({ clickhouse, blobs, symbols, process, inserte
 
   return {
     reprocess,
+    /** One at a time; asked for while one runs, another follows, because it may concern other partitions. */
     sweep() {
-      sweeping = sweepAll()
+      sweepAgain = sweeping !== null
+      sweeping ??= sweepAll().finally(() => {
+        sweeping = null
+        if (sweepAgain && !isStopping()) this.sweep()
+      })
     },
     async stop() {
       await Promise.race([Promise.all([last, sweeping]), delay(1000, undefined, { ref: false })])

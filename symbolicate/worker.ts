@@ -7,6 +7,7 @@ import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import { decodeMessage, type AcceptedCrash } from '../ingest/contract.ts'
+import { createArrivals } from './arrivals.ts'
 import { createClaimed } from './claimed.ts'
 import type { WorkerSettings } from './config.ts'
 import type { Analysis, Archive } from './contract.ts'
@@ -23,6 +24,7 @@ import { nextOffset } from './queries/position.ts'
 import { written, type Written } from './queries/written.ts'
 import { createReprocessor } from './reprocess.ts'
 import { createPool } from './sandbox/pool.ts'
+import type { SymbolStore } from './symbols/store.ts'
 import { unreadable } from './unreadable.ts'
 import { claimedRowOf, dateTime, rowOf, type CrashRow } from './write.ts'
 
@@ -47,7 +49,7 @@ export interface WorkerDeps {
   settings: WorkerSettings
   log: Log
   blobs: Blobs
-  symbols: SymbolFiles & { readonly cacheDirectory: string }
+  symbols: SymbolFiles & Pick<SymbolStore, 'cacheDirectory' | 'forget'>
   clickhouse: ClickHouse
   clock: Clock
   logger: Logger
@@ -61,8 +63,10 @@ export interface Worker {
   stop(): Promise<void>
   /** Rejects with the reason when there is no parser. */
   ready(): Promise<void>
-  /** Crashes that wait for this module's symbols, analysed again: how many changed. */
-  reprocess(arrival: { debugId: string }): Promise<number>
+  /** Crashes of its partitions that wait for these modules' symbols, analysed again: how many changed. */
+  reprocess(debugIds: readonly string[]): Promise<number>
+  /** Symbols have arrived in this process: look for them now rather than with the next poll. */
+  look(): void
 }
 
 /** A crash and where the log holds it. */
@@ -89,10 +93,15 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   const claimed = createClaimed({
     clickhouse, logger, retryMs: settings.retryMs, retryMaxMs: settings.retryMaxMs, waitMs: settings.claimWaitMs, isUnderWay: (id) => underWay.has(id), isStopping,
   })
-  const reprocessor = createReprocessor({ clickhouse, blobs, symbols, process, inserter, clock, logger, metrics, settled: () => Promise.allSettled([...batches, ...stragglers]), isStopping })
+  const reprocessor = createReprocessor({ clickhouse, blobs, symbols, process, inserter, clock, logger, metrics, partitions: () => consumer?.assigned() ?? [], settled: () => Promise.allSettled([...batches, ...stragglers]), isStopping })
+
+  const arrivals = createArrivals({
+    clickhouse, clock, logger, pollMs: settings.arrivalsMs, settleMs: settings.symbols.relistMs + settings.sandbox.timeMs, onArrival: (debugIds) => reprocessor.reprocess(debugIds),
+  })
 
   async function startAt(partition: number): Promise<number> {
     inflights.set(partition, createInflight())
+    if (consumer !== null) reprocessor.sweep()
     return nextOffset(clickhouse, TOPIC_ACCEPTED, partition)
   }
 
@@ -257,16 +266,19 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       const { group, batchEntries: maxEntries, batchBytes: maxBytes, batchWaitMs: maxWaitMs } = settings
       consumer = await log.consume({ topic: TOPIC_ACCEPTED, group, startAt, maxEntries, maxBytes, maxWaitMs }, (batch) => track(batches, handle(batch)))
       reprocessor.sweep()
+      arrivals.start()
     },
     async stop() {
       stopping = true
       await consumer?.stop()
       await pool.stop()
       await Promise.allSettled([...batches, ...stragglers])
+      await arrivals.stop()
       await reprocessor.stop()
     },
     ready: () => pool.ready(),
-    reprocess: (arrival) => reprocessor.reprocess(arrival),
+    reprocess: (debugIds) => reprocessor.reprocess(debugIds),
+    look: () => arrivals.look(),
   }
 }
 

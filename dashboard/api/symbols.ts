@@ -1,5 +1,4 @@
 import { z } from 'zod'
-import { messageOf } from '../../infra/service/errors.ts'
 import { iso } from '../queries/ask.ts'
 import { readMerges } from '../queries/merges.ts'
 import { readMissingSymbols } from '../queries/missing-symbols.ts'
@@ -8,11 +7,14 @@ import { missingSymbolsSchema, symbolsStoredSchema } from './contract.ts'
 import { rangeQuerySchema } from './requests.ts'
 import { Refused } from './problems.ts'
 
-/** Symbols: what is missing most, and the upload of a Breakpad .sym file or a source map as raw bytes. */
+/**
+ * Symbols: what is missing most, and the upload of a Breakpad .sym file or a source map as raw bytes. The event of an
+ * upload is what workers go by, in this process or another: crashes that wait are analysed again whatever ends in between.
+ */
 const tags = ['symbols']
 
 export function symbolRoutes(api: Api, deps: ApiDeps): void {
-  const { clickhouse, clock, settings, events, logger, reprocess } = deps
+  const { clickhouse, clock, settings, events, onSymbols } = deps
   api.addContentTypeParser('application/octet-stream', { parseAs: 'buffer', bodyLimit: settings.symbolBytes }, (_request, body, done) => done(null, body))
 
   api.get('/api/v1/symbols/missing', {
@@ -35,12 +37,7 @@ export function symbolRoutes(api: Api, deps: ApiDeps): void {
     const { prepared, key } = put
     const file = prepared.kind === 'breakpad-sym' ? prepared.debugFile : prepared.file
     await events.append({ fleet: settings.fleet, actor: ACTOR, kind: 'symbols.uploaded', subject: `symbols:${prepared.debugId}`, body: { name, key, debug_file: file, bytes: body.length } })
-    if (reprocess) startReprocessing(prepared.debugId, reprocess)
-    return { key, debug_id: prepared.debugId, debug_file: file, reprocessing: reprocess !== undefined }
+    onSymbols()
+    return { key, debug_id: prepared.debugId, debug_file: file, reprocessing: true }
   })
-
-  /** Runs beside the answer: the upload is done, whatever becomes of the crashes that wait. */
-  function startReprocessing(debugId: string, start: (debugId: string) => unknown): void {
-    Promise.resolve(start(debugId)).catch((error: unknown) => logger.error({ stage: 'reprocess', debug_id: debugId, error: messageOf(error) }, 'reprocessing stopped'))
-  }
 }

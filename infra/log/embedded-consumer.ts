@@ -98,6 +98,7 @@ export async function startConsumer(
   }
 
   return {
+    assigned: () => partitions.map(({ id }) => id),
     async stop() {
       stopping.abort()
       await Promise.all(loops)

@@ -47,7 +47,7 @@ export async function startKafkaConsumer(
     await stop()
     throw error
   }
-  return { stop }
+  return { stop, assigned: () => (isLost(assignment) ? [] : [...assignment.partitions.keys()]) }
 
   async function start(): Promise<void> {
     consumer = kafka.consumer({

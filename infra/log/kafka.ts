@@ -97,7 +97,7 @@ export async function connectKafkaLog(options: KafkaLogOptions): Promise<Log> {
       open()
       const consumer = await startKafkaConsumer({ kafka, admin, sessionTimeoutMs, logger }, consumeOptions, handle)
       consumers.add(consumer)
-      return { async stop() { consumers.delete(consumer); await consumer.stop() } }
+      return { assigned: consumer.assigned, async stop() { consumers.delete(consumer); await consumer.stop() } }
     },
     async stats(topic, confirmed) {
       open()

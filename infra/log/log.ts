@@ -51,6 +51,8 @@ export interface ConsumeOptions {
 }
 
 export interface LogConsumer {
+  /** The partitions that this reader owns now; other readers of the group have the others. */
+  assigned(): readonly number[]
   /** Finishes the batch in hand, then stops; nothing is read afterwards. */
   stop(): Promise<void>
 }

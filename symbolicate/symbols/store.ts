@@ -25,6 +25,8 @@ export interface SymbolStore extends SymbolFiles {
   readonly cacheDirectory: string
   /** Idempotent: the same bytes again are `already` there. */
   put(bytes: Uint8Array, file: { name: string }): Promise<PutSymbols>
+  /** Another process took symbols of this module: what is known of them no longer holds. */
+  forget(debugId: string): void
   stop(): Promise<void>
 }
 
@@ -144,6 +146,11 @@ export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSett
       keys.delete(prefix)
       arrivals++
       return { status: 'stored', already, key, prepared: describe(prepared) }
+    },
+    forget(debugId) {
+      const ending = `/${segment(debugId)}/`
+      for (const prefix of keys.keys()) if (prefix.endsWith(ending) || prefix === mapPrefix(debugId)) keys.delete(prefix)
+      arrivals++
     },
     stop: () => pool.stop(),
   }

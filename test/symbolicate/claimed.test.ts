@@ -83,11 +83,11 @@ test('when symbols arrive a claimed crash goes where the crash that it names goe
   await settle(dump, claim)
   const before = await rowOf(claim.id)
   await world.symbols.put(readFileSync(join(corpus, `symbols/sensord/${SENSORD}/sensord.sym`)), { name: 'sensord.sym' })
-  expect(await world.worker.reprocess({ debugId: SENSORD })).toBe(2)
+  expect(await world.worker.reprocess([SENSORD])).toBe(2)
   const [named, after] = [await rowOf(dump.id), await rowOf(claim.id)]
   expect(after).toMatchObject({ revision: 1, bucket: named.bucket, signature_frames: named.signature_frames })
   expect(after.bucket).not.toBe(before.bucket)
-  expect(await world.worker.reprocess({ debugId: SENSORD })).toBe(0)
+  expect(await world.worker.reprocess([SENSORD])).toBe(0)
 })
 
 const heartbeat = (deviceId: string, at: number, said: Partial<Heartbeat> = {}): Heartbeat => ({

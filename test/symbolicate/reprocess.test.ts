@@ -1,8 +1,12 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { rowsOf, until } from '../infra/clickhouse-fixture.ts'
-import { accepted, createWorld, type World } from './world.ts'
+import { createEventLog } from '../../dashboard/queries/event-log.ts'
+import { createMetrics } from '../../infra/service/metrics.ts'
+import { createSymbolStore } from '../../symbolicate/symbols/store.ts'
+import { quietLogger, rowsOf, until } from '../infra/clickhouse-fixture.ts'
+import { accepted, createWorld, STORY, type World } from './world.ts'
 
 const corpus = join(import.meta.dirname, '../corpus')
 const dump = readFileSync(join(corpus, 'crashpad-x64/sensord.null-write.dmp'))
@@ -29,14 +33,14 @@ test('symbols that arrive later give waiting crashes their frames and their buck
   expect(before.missing_symbols).toContainEqual(expect.objectContaining({ debug_file: 'sensord', debug_id: SENSORD }))
 
   expect(await world.symbols.put(sym, { name: 'sensord.sym' })).toMatchObject({ status: 'stored', already: false, prepared: { debugFile: 'sensord', debugId: SENSORD } })
-  expect(await world.worker.reprocess({ debugId: SENSORD })).toBe(1)
+  expect(await world.worker.reprocess([SENSORD])).toBe(1)
   const after = await rowOf(waiting.id)
   expect(after).toMatchObject({ revision: 1, status: 'ok', pack: before.pack, offset: before.offset, dbgstat: 1 })
   expect(after.missing_symbols.map((module) => module.debug_id)).not.toContain(SENSORD)
   expect(after.bucket).not.toBe(before.bucket)
   expect(after.signature_frames).not.toEqual([])
 
-  expect(await world.worker.reprocess({ debugId: SENSORD })).toBe(0)
+  expect(await world.worker.reprocess([SENSORD])).toBe(0)
   expect(await rowOf(waiting.id)).toMatchObject({ revision: 1 })
   expect(await rowsOf(world.clickhouse, 'SELECT count() AS n FROM crashes FINAL')).toEqual([{ n: '1' }])
 })
@@ -58,4 +62,24 @@ test('a worker that died before it was done sweeps up when it starts', async () 
   await world.symbols.put(readFileSync(join(corpus, 'symbols/sensord-nofp/18D28BEBDBD1D454DA785CCB309AF56A0/sensord-nofp.sym')), { name: 'x' })
   await world.restartWorker()
   await until(async () => (await rowOf(other.id)).revision === 1, 'the waiting crash is reprocessed')
+})
+
+test('a worker hears of symbols that another process took, from the audit log alone', async () => {
+  const other = accepted(readFileSync(join(corpus, 'breakpad-x64/bpdaemon.heap.dmp')), { contentType: 'application/x-minidump', deviceId: 'dev-9' })
+  await world.send(other)
+  await world.settled()
+  const waited = (await rowOf(other.id)).missing_symbols.length
+  expect(waited).toBeGreaterThan(0)
+  await world.clickhouse.command({ query: `INSERT INTO crashes SELECT * REPLACE('of-another' AS id, 7 AS partition) FROM (SELECT * FROM crashes FINAL WHERE id = '${other.id}')` })
+
+  const [debugId = ''] = readdirSync(join(corpus, 'symbols/bpdaemon'))
+  const elsewhere = createSymbolStore({ blobs: world.blobs, cacheDirectory: join(tmpdir(), `overrun-elsewhere-${process.pid}`), logger: quietLogger, metrics: createMetrics({ defaults: false }) })
+  await elsewhere.put(readFileSync(join(corpus, 'symbols/bpdaemon', debugId, 'bpdaemon.sym')), { name: 'bpdaemon.sym' })
+  await elsewhere.stop()
+  await createEventLog({ clickhouse: world.clickhouse, clock: { now: () => STORY + 60_000 } })
+    .append({ fleet: 'demo', actor: 'admin', kind: 'symbols.uploaded', subject: `symbols:${debugId}`, body: {} })
+  await until(async () => (await rowOf(other.id)).revision === 1, 'the waiting crash is analysed again')
+  expect((await rowOf(other.id)).missing_symbols.length).toBeLessThan(waited)
+  // It is in a partition that another worker owns.
+  expect((await rowOf('of-another')).revision).toBe(0)
 })

@@ -17,7 +17,8 @@ export interface TestDashboard {
   blobs: Blobs
   clock: ReturnType<typeof createManualClock>
   registryChanges: () => number
-  reprocessed: string[]
+  /** How often a worker beside it would have been told of symbols. */
+  arrivals(): number
   /** With the token. */
   get<T = Record<string, unknown>>(path: string): Promise<T>
   post<T = Record<string, unknown>>(path: string, body: unknown): Promise<T>
@@ -38,13 +39,13 @@ export async function startTestDashboard({ now, symbols, settings = {} }: {
   const blobs = await openFsBlobs({ directory: join(directory, 'blobs') })
   const clock = createManualClock(now)
   let changes = 0
-  const reprocessed: string[] = []
+  let arrivals = 0
   const dashboard: Dashboard = createDashboard({
     settings: dashboardSettingsSchema.parse({ port: 0, token: TOKEN, fleet: 'demo', webRoot: join(directory, 'web'), pollMs: 50, ...settings }),
     clickhouse: world.clickhouse, blobs, clock, logger: quietLogger, metrics: createMetrics({ defaults: false }),
     symbols: symbols ?? { put: async () => ({ status: 'unusable', reason: 'not a symbol file' }) },
     onRegistryChange: () => { changes++ },
-    reprocess: (debugId) => { reprocessed.push(debugId) },
+    onSymbols: () => { arrivals++ },
   })
   const { port } = await dashboard.start()
   const base = `http://127.0.0.1:${port}`
@@ -55,7 +56,7 @@ export async function startTestDashboard({ now, symbols, settings = {} }: {
     return (await response.json()) as T
   }
   return {
-    base, world, blobs, clock, raw, reprocessed,
+    base, world, blobs, clock, raw, arrivals: () => arrivals,
     registryChanges: () => changes,
     get: async (path) => json(await raw(path, { headers: authorization })),
     post: async (path, body) => json(await raw(path, { method: 'POST', headers: { ...authorization, 'content-type': 'application/json' }, body: JSON.stringify(body) })),
