@@ -12,7 +12,7 @@
  * Half a dump is a result; one without registers is refused.
  */
 import { InputError, Reader } from '../reader.ts'
-import { describeRegisters, FAULT_REGISTERS, type FaultRegister, type FaultRegisters, faultException, frameSize } from './cortex-m-fault.ts'
+import { describeRegisters, FAULT_REGISTERS, type FaultRegister, type FaultRegisters, faultException, frameSize, usesProcessStack } from './cortex-m-fault.ts'
 import { type LogFacts, readFaultLog } from './cortex-m-log.ts'
 import type { Cpu, Dump, DumpThread, Exception, Memory, Note, Os } from './dump.ts'
 import { readRegisters } from './elf-core-registers.ts'
@@ -170,7 +170,10 @@ function dumpOf(read: Read, log: LogFacts, text: string | null): Dump {
   const os: Os = 'zephyr'
   const faults: FaultRegisters = target === 'cortex-m' ? { ...fromMemory(memory), ...log.registers } : {}
   const values = new Map(registers)
-  if (target === 'cortex-m') aboveFrame(values, memory, faults, notes)
+  if (target === 'cortex-m') {
+    if (!withoutFrame(values, faults, notes)) aboveFrame(values, memory, faults, notes)
+    for (const name of ['msp', 'psp'] as const) if (faults[name] !== undefined) values.set(name, BigInt(faults[name]))
+  }
   const sp = values.get('sp') ?? values.get('a1') ?? values.get('esp') ?? values.get('rsp')
   const stack = memory.ranges().find(({ base, size }) => sp !== undefined && sp >= base && sp < base + BigInt(size)) ?? null
   const thread: DumpThread = { id: 0, name: null, registers: generalRegisters(values), stack, frames: null }
@@ -206,8 +209,28 @@ function fromMemory(memory: Memory): FaultRegisters {
 }
 
 const FRAME = ['r0', 'r1', 'r2', 'r3', 'r12', 'lr', 'pc', 'cpsr'] as const
-/** In the saved status register: the frame was aligned by one more word. */
+/** In the saved status register: the frame was aligned by one more word; Thumb state, which is the only one. */
 const ALIGNED = 0x200n
+const THUMB = 0x100_0000n
+/** STKOF, STKERR, MSTKERR: the frame was not pushed, or not all of it. */
+const NOT_PUSHED = (1 << 20) | (1 << 12) | (1 << 4)
+
+/**
+ * On a full stack the processor pushes no frame: the stack pointer stays at its limit, and what a handler takes for registers
+ * is what lay there before. Then only the registers that the processor does not push are known, and the stack is searched.
+ */
+function withoutFrame(registers: Map<string, bigint>, faults: FaultRegisters, notes: Note[]): boolean {
+  if (((faults.cfsr ?? 0) & NOT_PUSHED) === 0) return false
+  const process = faults.exc_return !== undefined && usesProcessStack(faults.exc_return)
+  const [pointer, limit] = process ? [faults.psp, faults.psplim] : [faults.msp, faults.msplim]
+  const atLimit = pointer !== undefined && limit !== undefined && pointer <= limit
+  if (!atLimit && (registers.get('cpsr')! & THUMB) !== 0n) return false
+  const sp = pointer === undefined ? registers.get('sp')! - 32n : BigInt(pointer)
+  for (const name of FRAME) registers.delete(name)
+  registers.set('sp', sp < 0n ? 0n : sp)
+  note(notes, 'frame-not-pushed', 'the stack was full: the processor pushed no registers, so the program counter is not known and callers are searched for')
+  return true
+}
 
 /** Some handlers report the stack pointer as it was before the exception, Zephyr where the processor left its frame. */
 function aboveFrame(registers: Map<string, bigint>, memory: Memory, faults: FaultRegisters, notes: Note[]): void {

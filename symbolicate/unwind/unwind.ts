@@ -57,7 +57,7 @@ export function createUnwinder(dump: Dump, symbolsOf: SymbolsOf, budget: UnwindB
   return async function unwind(thread) {
     if (isSpent(shared.left)) return { frames: [], omitted: 0, end: 'budget' }
     const registers = arch && thread.registers && fromDump(arch, thread.registers)
-    if (!arch || !registers || registers[arch.ip] == null) return { frames: [], omitted: 0, end: 'no-registers' }
+    if (!arch || !registers || (registers[arch.ip] == null && registers[arch.sp] == null)) return { frames: [], omitted: 0, end: 'no-registers' }
     const walk = new Walk(shared, arch, openStack(dump, thread, registers[arch.sp] ?? 0n, arch.width))
     const end = thread.given ? await walk.list(thread.given) : await walk.run({ registers, isContext: true })
     const { frames, omitted } = foldRecursion(walk.frames)
@@ -123,6 +123,12 @@ class Walk {
   async run(first: Cursor): Promise<Stack['end']> {
     let cursor = first
     let trust: Trust = 'context'
+    if (first.registers[this.arch.ip] === null) {
+      const found = await this.byScan(first)
+      if (found === null) return 'no-registers'
+      cursor = { registers: found.registers, isContext: false }
+      trust = found.trust
+    }
     for (;;) {
       const symbol = await this.push(cursor, trust)
       this.shared.left.walked--

@@ -34,9 +34,12 @@ export const CORTEX_M: Arch = {
   interrupted,
 }
 
+/** Non-secure code was interrupted by a secure handler: its stack pointers are banked, and no dump of the secure side has them. */
+const isOtherWorld = (exceptionReturn: number): boolean => (exceptionReturn & 0x41) === 1
+
 function interrupted(registers: Registers, stack: StackWindow): Registers | null {
   const exceptionReturn = Number(registers[PC] ?? 0n)
-  if (!isExceptionReturn(exceptionReturn)) return null
+  if (!isExceptionReturn(exceptionReturn) || isOtherWorld(exceptionReturn)) return null
   const top = (usesProcessStack(exceptionReturn) ? registers[PSP] : registers[SP]) ?? null
   if (top === null) return null
   const result = [...registers]
