@@ -56,7 +56,7 @@ export function startWarden({ cacheDirectory, memoryBytes, answerBytes, program 
   const folders = [...readable, ...(program === PARSER ? [] : [program]), ...(cacheDirectory === null ? [] : [realpathSync(cacheDirectory)])]
   const heapMb = Math.max(32, Math.floor(memoryBytes / 2 / 2 ** 20))
   const node = [process.execPath, '--permission', ...folders.map((folder) => `--allow-fs-read=${folder}`), '--disallow-code-generation-from-strings',
-    '--v8-pool-size=1', '--max-semi-space-size=4', `--max-old-space-size=${heapMb}`, program, String(answerBytes)]
+    '--v8-pool-size=1', '--max-semi-space-size=16', `--max-old-space-size=${heapMb}`, program, String(answerBytes)]
   // The shell sets two limits and becomes Node: no core file with a device's memory in it, and no orphan that spins for
   // ever. It adds PWD to the empty environment; env -i takes it away again.
   const spawned = spawn('/bin/sh', ['-c', 'ulimit -c 0; ulimit -t 300; exec env -i "$@"', 'parser', ...node], { env: {}, stdio: ['pipe', 'pipe', 'ignore'], detached: true, cwd: '/' })
