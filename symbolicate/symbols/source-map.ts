@@ -59,10 +59,12 @@ async function lookUp(bytes: Uint8Array, debugId: string, wanted: { index: numbe
   let consumer: SourceMapConsumer | null = null
   try {
     // Some tools put )]}' before the JSON, against inclusion as a script.
-    const raw = JSON.parse(new TextDecoder().decode(bytes).replace(/^\)\]\}'?[^\n]{0,100}\n/, '')) as Record<string, unknown>
+    const raw: unknown = JSON.parse(new TextDecoder().decode(bytes).replace(/^\)\]\}'?[^\n]{0,100}\n/, ''))
+    if (!isObject(raw)) return { status: 'corrupt', reason: 'source map: not a JSON object' }
     const carried = [raw.debugId, raw.debug_id].find((id) => typeof id === 'string')?.toLowerCase().replaceAll('-', '')
     if (carried !== undefined && carried !== debugId) return { status: 'mismatched', reason: `the source map carries debug id ${carried.slice(0, 64)}` }
-    if (Array.isArray(raw.sections) && raw.sections.length > sections) return { status: 'corrupt', reason: `source map with ${raw.sections.length} sections, at most ${sections} are read` }
+    const problem = problemOf(raw, sections)
+    if (problem !== null) return { status: 'corrupt', reason: problem }
     consumer = await new SourceMapConsumer(raw as unknown as ConstructorParameters<typeof SourceMapConsumer>[0])
     const found = new Map<number, Position>()
     for (const { index, line, column } of wanted) {
@@ -77,3 +79,40 @@ async function lookUp(bytes: Uint8Array, debugId: string, wanted: { index: numbe
     consumer?.destroy()
   }
 }
+
+/**
+ * What the library would trip over. It reads the sections of an index map side by side, and where one throws at once the
+ * failures of the others reach nobody and end the process; an index map within an index map is none (ECMA-426, 9).
+ */
+function problemOf(raw: Record<string, unknown>, mostSections: number): string | null {
+  if (raw.sections === undefined) return plainProblem(raw)
+  if (Number(raw.version) !== 3) return 'source map: the version is not 3'
+  if (!Array.isArray(raw.sections)) return 'source map: "sections" is no list'
+  if (raw.sections.length > mostSections) return `source map with ${raw.sections.length} sections, at most ${mostSections} are read`
+  let last = [-1, 0]
+  for (const [index, section] of (raw.sections as unknown[]).entries()) {
+    const offset = isObject(section) ? section.offset : null
+    if (!isObject(section) || !isObject(offset) || !isObject(section.map)) return `source map: section ${index} has no offset or no map`
+    const [line, column] = [offset.line, offset.column]
+    if (!Number.isSafeInteger(line) || !Number.isSafeInteger(column)) return `source map: section ${index} has no place`
+    const place = [line as number, column as number]
+    if (place[0]! < last[0]! || (place[0] === last[0] && place[1]! < last[1]!)) return `source map: section ${index} lies before the one before it`
+    if (section.url !== undefined || section.map.sections !== undefined) return `source map: section ${index} is elsewhere or has sections of its own`
+    const problem = plainProblem(section.map)
+    if (problem !== null) return `${problem} (section ${index})`
+    last = place
+  }
+  return null
+}
+
+function plainProblem(map: Record<string, unknown>): string | null {
+  if (Number(map.version) !== 3) return 'source map: the version is not 3'
+  if (typeof map.mappings !== 'string') return 'source map: no "mappings"'
+  if (!Array.isArray(map.sources) || !isText(map.sources)) return 'source map: "sources" is no list of names'
+  if (map.names !== undefined && (!Array.isArray(map.names) || !isText(map.names))) return 'source map: "names" is no list of names'
+  if (map.sourceRoot != null && typeof map.sourceRoot !== 'string') return 'source map: "sourceRoot" is no text'
+  return null
+}
+
+const isText = (list: unknown[]): boolean => list.every((item) => item === null || typeof item === 'string')
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
