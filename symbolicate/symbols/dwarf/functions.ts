@@ -25,7 +25,7 @@ export const createCollected = (): Collected => ({
   functions: new Growing(SECTIONS.functions), inlines: new Growing(SECTIONS.inlines), lines: createLineRows(), ranges: { left: MOST_RANGES },
 })
 
-/** Children of these hold no code: their sibling is the next entry. */
+/** Children of these hold no code: their sibling is the next entry. (An abstract function may hold one with code: a lambda's.) */
 const LEAVES: ReadonlySet<number> = new Set([TAG.enumerationType, TAG.subroutineType, TAG.arrayType, TAG.callSite, TAG.gnuCallSite])
 
 /** `better` may know a mangled name for a function whose entry has a plain one only. */
@@ -82,11 +82,6 @@ class Walk {
         const scope = abbrev.tag === TAG.subprogram ? this.openFunction(depth) : this.openCall(depth)
         if (abbrev.children) scopes.push(scope)
         else if (abbrev.tag === TAG.subprogram) this.flush(scope.func)
-        // An abstract function has no code, and neither has anything in it.
-        if (abbrev.children && abbrev.tag === TAG.subprogram && scope.func === null && this.skipToSibling(cursor)) {
-          scopes.pop()
-          continue
-        }
       } else if (LEAVES.has(abbrev.tag) && abbrev.children) {
         die.readAttributes(cursor, abbrev)
         if (this.skipToSibling(cursor)) continue
