@@ -1,43 +1,37 @@
-import { createPrivateKey } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
-import { z } from 'zod'
-import { messageOf } from '../../infra/service/errors.ts'
-import { DEFAULT_DATA, DEFAULT_INGEST_URL, findIngest } from '../../infra/service/server-file.ts'
-import { certificatesOf } from '../chain.ts'
+import { findIngest } from '../../infra/service/server-file.ts'
 import { CONTENT_TYPES, LAYERS, type AcceptedCrash, type Claims } from '../contract.ts'
 import { decodeManifest } from '../manifest.ts'
 import { isRefusal } from '../outcome.ts'
-import { takeCounter } from './counter.ts'
-import { postReport, type Posted } from './post.ts'
+import { answerOf, fail, tell } from './answer.ts'
+import { isPassing, postReport, sendPatiently, type Patience, type Posted } from './post.ts'
 import { signReport } from './sign.ts'
+import { attempt, openSigner, signerOptions, uint, type SignerOptions } from './signer.ts'
+import { uploadInPieces } from './upload.ts'
 
 /**
- * `overrun send DUMP`: signs a dump with a device's key and posts it. The id goes to stdout, progress to stderr.
+ * `overrun send DUMP`: signs a dump with a device's key and sends it. With a fingerprint the crash is offered first, and
+ * where the server knows it the dump stays here; with --resumable it goes in pieces. The id goes to stdout, progress to stderr.
  * Exit codes: 0 accepted or already there, 2 usage, 12 not authenticated or not allowed, 20 key or chain unusable,
  * 21 dump or claims unusable, 23 file not found, 30 refused by the server, 31 timeout, 32 network.
  */
-type SendOptions = {
-  device?: string; key?: string; cert?: string; url?: string; data: string; contentType?: AcceptedCrash['contentType']; output?: string
-  retries: number; timeout: number; repeat?: boolean; json?: boolean
-  bootcount?: number; seq?: number; uptime?: number; svn?: number; swname?: string; swversion?: string; hwmodel?: string; buildId?: string
+type SendOptions = SignerOptions & {
+  contentType?: AcceptedCrash['contentType']; output?: string; resumable?: boolean; piece: number; offer: boolean
+  uptime?: number; svn?: number; swname?: string; swversion?: string; hwmodel?: string; buildId?: string; fingerprint?: string; encoding?: 'gzip' | 'zstd'
   resetReason?: string; compartment?: string; layer?: (typeof LAYERS)[number]; process?: string; lastInputAge?: number; peer?: string; listenerPort?: number
 }
 
 export function registerSend(program: Command): void {
-  program.command('send')
+  signerOptions(program.command('send'))
     .description('Sign a dump with a device key and send it')
     .argument('<dump>', 'the dump: minidump, ELF core, ESP-IDF or Zephyr coredump, or text')
-    .option('--device <dir>', 'folder of the device with chain.pem and key.pem, as `overrun fleet init` makes it')
-    .option('--cert <file>', 'certificate chain in PEM, leaf first, instead of --device')
-    .option('--key <file>', 'private key in PEM, instead of --device')
-    .option('--url <url>', `where ingest listens (default: OVERRUN_INGEST_URL, then the running server of --data, then ${DEFAULT_INGEST_URL})`)
-    .option('--data <dir>', 'data folder of a local server', DEFAULT_DATA)
     .addOption(new Option('--content-type <type>', 'kind of dump (default: by its first bytes)').choices(CONTENT_TYPES))
-    .option('--bootcount <n>', 'boot that crashed (default: that of the last report)', uint)
-    .option('--seq <n>', "number of the report in that boot (default: the next)", uint)
-    .option('--repeat', 'allow a bootcount and seq that were used before')
+    .addOption(new Option('--encoding <encoding>', 'how the dump file is compressed').choices(['gzip', 'zstd']))
+    .option('--fingerprint <hex>', 'what the device takes for the same crash; offers it first, so that a known crash needs no dump', fingerprint)
+    .option('--no-offer', 'send the dump at once, in spite of a fingerprint')
+    .option('--resumable', 'send in pieces that can be resumed, for slow and broken links and for dumps above 32 MiB')
+    .option('--piece <bytes>', 'bytes of one piece', uint, 1024 * 1024)
     .option('--compartment <name>', 'process, task, partition or trusted app that failed')
     .addOption(new Option('--layer <layer>', 'how deep in the trusted computing base').choices(LAYERS))
     .option('--swname <name>', 'name of the firmware')
@@ -51,69 +45,50 @@ export function registerSend(program: Command): void {
     .option('--last-input-age <ms>', 'ms since the last outside input', uint)
     .option('--peer <address>', 'address of the last peer')
     .option('--listener-port <n>', 'port the peer was connected to', uint)
-    .option('--retries <n>', 'attempts after the first', uint, 5)
-    .option('--timeout <seconds>', 'for one attempt', uint, 60)
     .option('-o, --output <file>', 'write the signed body here instead of sending it')
-    .option('--json', 'print the answer as one line of JSON')
     .action(async (dump: string, options: SendOptions) => {
       process.exitCode = await send(dump, options)
     })
 }
 
 async function send(dumpPath: string, options: SendOptions): Promise<number> {
-  const keyPath = options.key ?? (options.device && join(options.device, 'key.pem'))
-  const chainPath = options.cert ?? (options.device && join(options.device, 'chain.pem'))
-  if (!keyPath || !chainPath) return fail(2, 'who sends? Give --device DIR, or --cert and --key')
-  const files = read({ dump: dumpPath, key: keyPath, chain: chainPath })
-  if (typeof files === 'string') return fail(23, files)
+  const dump = attempt(() => readFileSync(dumpPath))
+  if (typeof dump === 'string') return fail('send', 23, dump)
+  const signer = await openSigner(options)
+  if ('exit' in signer) return fail('send', signer.exit, signer.reason)
+  const { counter, ...by } = signer
 
-  const key = attempt(() => createPrivateKey(files.key))
-  if (typeof key === 'string') return fail(20, `${keyPath}: ${key}`)
-  const chain = certificatesOf(files.chain.toString('latin1'))
-  if (chain.length === 0) return fail(20, `${chainPath}: no certificate in PEM`)
-  const counter = await takeCounter(`${keyPath}.counter`, options, { repeat: options.repeat ?? false }).catch(messageOf)
-  if (typeof counter === 'string') return fail(20, counter)
-  if (counter === null) return fail(21, 'this bootcount and seq were used before; a report with them would be a conflict. Add --repeat to send it all the same')
-
-  const contentType = options.contentType ?? contentTypeOf(files.dump)
-  const signed = attempt(() => signReport({ dump: files.dump, contentType, claims: { ...claimsOf(options), ...counter }, key, chain }))
-  if (typeof signed === 'string') return fail(20, signed)
+  const contentType = options.contentType ?? contentTypeOf(dump)
+  const signed = attempt(() => signReport({ ...by, dump, contentType, claims: { ...claimsOf(options), ...counter } }))
+  if (typeof signed === 'string') return fail('send', 20, signed)
   const checked = decodeManifest(signed.manifest)
-  if (isRefusal(checked)) return fail(21, `${checked.detail} (${checked.slug})`)
+  if (isRefusal(checked)) return fail('send', 21, `${checked.detail} (${checked.slug})`)
   if (options.output !== undefined) {
     writeFileSync(options.output, signed.body)
     return 0
   }
-  const url = new URL('/v1/crashes', findIngest(options)).href
-  console.error(`send: ${contentType}, ${files.dump.length} bytes, boot ${counter.bootcount}, report ${counter.seq}, to ${url}`)
-  const posted = await postReport({
-    url, body: signed.body, retries: options.retries, timeoutMs: options.timeout * 1000,
-    onRetry: (why, waitMs) => console.error(`send: ${why}; again in ${(waitMs / 1000).toFixed(1)} s`),
-  })
-  return report(posted, options.json ?? false)
+  const base = findIngest(options)
+  console.error(`send: ${contentType}, ${dump.length} bytes, boot ${counter.bootcount}, report ${counter.seq}, to ${base}`)
+  return tell('send', await deliver({ ...signed, dump }, base, options), options.json ?? false)
 }
 
-function report(posted: Posted, json: boolean): number {
-  if (posted.kind !== 'answered') return fail(posted.kind === 'timeout' ? 31 : 32, posted.reason)
-  const { status, text } = posted
-  const body = z.record(z.string(), z.unknown()).safeParse(attempt(() => JSON.parse(text) as unknown))
-  const answer = body.success ? body.data : {}
-  if (json) console.log(JSON.stringify({ http: status, ...answer }))
-  if (status === 200 || status === 202) {
-    if (!json) console.log(String(answer.id))
-    console.error(`send: ${String(answer.status)}`)
-    return 0
+async function deliver({ manifest, body, dump }: { manifest: Uint8Array; body: Uint8Array; dump: Uint8Array }, base: string, options: SendOptions): Promise<Posted> {
+  const patience: Patience = {
+    retries: options.retries, timeoutMs: options.timeout * 1000, onRetry: (why, waitMs) => console.error(`send: ${why}; again in ${(waitMs / 1000).toFixed(1)} s`),
   }
-  return fail(status === 401 || status === 403 ? 12 : 30, `answer ${status}: ${String(answer.title ?? text.slice(0, 200))}${answer.detail ? ` (${String(answer.detail)})` : ''}`)
+  const urlOf = (path: string) => new URL(path, base).href
+  if (options.fingerprint !== undefined && options.offer) {
+    const offered = await sendPatiently({ method: 'POST', url: urlOf('/v1/crashes/offer'), headers: { 'content-type': 'application/cose' }, body: manifest }, patience)
+    const wanted = offered.kind === 'answered' && offered.status === 200 && answerOf(offered).status === 'send'
+    if (!wanted && !isPassing(offered)) return offered
+    console.error(`send: ${wanted ? 'the dump is wanted' : 'the offer was not answered, the dump is sent'}`)
+  }
+  if (options.resumable) return uploadInPieces({ url: urlOf('/v1/uploads'), manifest, dump, pieceBytes: Math.max(1, options.piece), patience })
+  return postReport({ url: urlOf('/v1/crashes'), body, ...patience })
 }
 
-function fail(code: number, why: string): number {
-  console.error(`send: ${why}`)
-  return code
-}
-
-function claimsOf({ uptime, lastInputAge, swname, swversion, hwmodel, buildId, svn, resetReason, compartment, layer, process, peer, listenerPort }: SendOptions): Claims {
-  return { uptimeSeconds: uptime, lastInputAgeMs: lastInputAge, swname, swversion, hwmodel, buildId, svn, resetReason, compartment, layer, process, peer, listenerPort }
+function claimsOf({ uptime, lastInputAge, swname, swversion, hwmodel, buildId, svn, fingerprint, encoding, resetReason, compartment, layer, process, peer, listenerPort }: SendOptions): Claims {
+  return { uptimeSeconds: uptime, lastInputAgeMs: lastInputAge, swname, swversion, hwmodel, buildId, svn, fingerprint, encoding, resetReason, compartment, layer, process, peer, listenerPort }
 }
 
 /** By the first bytes; the worker looks for itself what a dump is. */
@@ -125,20 +100,7 @@ function contentTypeOf(dump: Buffer): AcceptedCrash['contentType'] {
   return 'text/plain'
 }
 
-function read<const T extends Record<string, string>>(paths: T): { [K in keyof T]: Buffer } | string {
-  return attempt(() => Object.fromEntries(Object.entries(paths).map(([name, path]) => [name, readFileSync(path)])) as { [K in keyof T]: Buffer })
-}
-
-/** The value, or why there is none. */
-function attempt<T>(make: () => T): T | string {
-  try {
-    return make()
-  } catch (error) {
-    return messageOf(error)
-  }
-}
-
-function uint(text: string): number {
-  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('a whole number is expected')
-  return Number(text)
+function fingerprint(text: string): string {
+  if (!/^(?:[0-9a-f]{2}){1,32}$/i.test(text)) throw new InvalidArgumentError('1 to 32 bytes in hexadecimal are expected')
+  return text.toLowerCase()
 }

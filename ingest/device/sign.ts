@@ -2,7 +2,7 @@ import { hash, sign, type KeyObject } from 'node:crypto'
 import { encode, rfc8949EncodeOptions } from 'cborg'
 import { CLAIM, CONTEXT } from '../claims.ts'
 import type { AcceptedCrash, Claims } from '../contract.ts'
-import { CRASH_PROFILE, HEADER, SHA_256 } from '../manifest.ts'
+import { CRASH_PROFILE, HEADER, HEARTBEAT_PROFILE, SHA_256 } from '../manifest.ts'
 import { sigStructure } from '../sign1.ts'
 
 /**
@@ -22,19 +22,27 @@ export type Report = {
 }
 
 /** `manifest` is the COSE_Sign1 item, `body` what is posted as application/cbor-seq: the manifest, then the dump as a byte string. */
-export function signReport({ dump, contentType, claims, key, chain }: Report): { manifest: Uint8Array; body: Uint8Array } {
+export function signReport(report: Report): { manifest: Uint8Array; body: Uint8Array } {
+  const manifest = signStatement(report, CRASH_PROFILE)
+  return { manifest, body: Buffer.concat([manifest, cbor(report.dump)]) }
+}
+
+/** A heartbeat is about no bytes, so its content type is any of the list; it is told from a crash by its profile. */
+export const signHeartbeat = (alive: Omit<Report, 'dump' | 'contentType'>): Uint8Array =>
+  signStatement({ ...alive, dump: new Uint8Array(0), contentType: 'text/plain' }, HEARTBEAT_PROFILE)
+
+function signStatement({ dump, contentType, claims, key, chain }: Report, profile: string): Uint8Array {
   const algorithm = algorithmOf(key)
   const digest = hash('sha256', dump, 'buffer')
   const protectedBytes = cbor(new Map<number, unknown>([
     [HEADER.alg, algorithm.id],
-    [HEADER.claims, claimsMap({ ...claims, size: dump.length })],
+    [HEADER.claims, claimsMap({ ...claims, size: dump.length }, profile)],
     [HEADER.x5chain, chain.length === 1 ? chain[0] : chain],
     [HEADER.payloadHashAlg, SHA_256],
     [HEADER.contentType, contentType],
   ]))
   const signature = sign(algorithm.digest, sigStructure(protectedBytes, digest), { key, dsaEncoding: 'ieee-p1363' })
-  const manifest = Buffer.concat([TAG_18, cbor([protectedBytes, new Map(), digest, signature])])
-  return { manifest, body: Buffer.concat([manifest, cbor(dump)]) }
+  return Buffer.concat([TAG_18, cbor([protectedBytes, new Map(), digest, signature])])
 }
 
 const TAG_18 = Uint8Array.of(0xd2)
@@ -48,7 +56,7 @@ function algorithmOf(key: KeyObject): { id: number; digest: string | null } {
   throw new TypeError(`a key of type ${key.asymmetricKeyType} ${curve ?? ''} signs no reports: P-256, P-384 or Ed25519 is needed`)
 }
 
-function claimsMap(claims: Claims): Map<number, unknown> {
+function claimsMap(claims: Claims, profile: string): Map<number, unknown> {
   const context = present([
     [CONTEXT.process, claims.process],
     [CONTEXT.lastInputAgeMs, claims.lastInputAgeMs],
@@ -60,7 +68,7 @@ function claimsMap(claims: Claims): Map<number, unknown> {
     [CLAIM.hwmodel, claims.hwmodel && Buffer.from(claims.hwmodel)],
     [CLAIM.uptime, claims.uptimeSeconds],
     [CLAIM.dbgstat, claims.dbgstat],
-    [CLAIM.profile, CRASH_PROFILE],
+    [CLAIM.profile, profile],
     [CLAIM.bootcount, claims.bootcount],
     [CLAIM.swname, claims.swname],
     [CLAIM.swversion, claims.swversion && [claims.swversion]],

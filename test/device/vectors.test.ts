@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
 import { DEFAULT_CHAIN_POLICY, certificatesOf, createChainVerifier, lintAnchor } from '../../ingest/chain.ts'
-import { signReport } from '../../ingest/device/sign.ts'
-import { decodeManifest, scanManifest } from '../../ingest/manifest.ts'
+import { signHeartbeat, signReport } from '../../ingest/device/sign.ts'
+import { decodeManifest, scanManifest, type Profile } from '../../ingest/manifest.ts'
 import { createVerifier } from '../../ingest/verify.ts'
 
 type Vector = {
@@ -46,8 +46,8 @@ test.each(vectors)('$name is $expect', async (vector) => {
   expect(await judge(vector)).toBe(vector.expect)
 })
 
-const protectedOf = (body: Uint8Array): string => {
-  const manifest = decodeManifest(body)
+const protectedOf = (body: Uint8Array, profile?: Profile): string => {
+  const manifest = decodeManifest(body, profile)
   if ('slug' in manifest) throw new Error(manifest.detail)
   return Buffer.from(manifest.protectedBytes).toString('hex')
 }
@@ -82,5 +82,32 @@ describe('the signer in shell', () => {
     const body = readFileSync(out)
     expect(protectedOf(manifestOf(body))).toBe(vector.protected)
     expect(await judge({ ...vector, body: body.toString('hex') })).toBe('accepted')
+  })
+})
+
+type Statement = Vector & { to: 'offer' | 'heartbeat'; claims: { fingerprint?: string } }
+const statements = (JSON.parse(readFileSync(new URL('vectors/statements.json', import.meta.url), 'utf8')) as { vectors: Statement[] }).vectors.filter(({ expect: expected }) => expected === 'accepted')
+const profileOf = ({ to }: Statement): Profile => (to === 'offer' ? 'crash-report' : 'heartbeat')
+
+describe('manifests without a dump', () => {
+  test.each(statements)('the signer in TypeScript writes the protected bytes of $name', (vector) => {
+    const by = { claims: vector.claims, key: createPrivateKey(vector.key), chain: certificatesOf(vector.chain) }
+    const manifest = vector.to === 'offer' ? signReport({ ...by, dump: Buffer.from(vector.dump, 'hex'), contentType: 'application/x-minidump' }).manifest : signHeartbeat(by)
+    expect(protectedOf(manifest, profileOf(vector))).toBe(vector.protected)
+  })
+
+  test.each(statements)('the signer in shell writes the protected bytes of $name', (vector) => {
+    const file = (name: string, content: string | Buffer): string => {
+      const path = join(dir, `${vector.name}-${name}`)
+      writeFileSync(path, content)
+      return path
+    }
+    const { bootcount, seq, swversion, fingerprint } = vector.claims
+    const out = join(dir, `${vector.name}-out`)
+    execFileSync('sh', [
+      script, '-k', file('key.pem', vector.key), '-c', file('chain.pem', vector.chain), '-o', out, '-b', String(bootcount), '-s', String(seq), ...(swversion ? ['-v', swversion] : []),
+      ...(vector.to === 'heartbeat' ? ['-H'] : ['-f', fingerprint!, file('dump', Buffer.from(vector.dump, 'hex'))]),
+    ], { stdio: 'pipe' })
+    expect(protectedOf(manifestOf(readFileSync(out)), profileOf(vector))).toBe(vector.protected)
   })
 })
