@@ -14,6 +14,7 @@ import { utf16String, utf8 } from './minidump-text.ts'
 export const MODULE_SIZE = 108
 const LONGEST_BUILD_ID = 64
 const VERSION_SIGNATURE = 0xfeef04bd
+const VERSION_STRUCTURE = 0x10000
 const SIGNATURE = { RSDS: 0x53445352, BpEL: 0x4270454c, NB10: 0x3031424e }
 
 /** One entry at the file's absolute offset `at`. */
@@ -25,7 +26,7 @@ export function readModule(file: Reader, at: number, os: Os): Module {
   file.skip(4)
   const stamp = file.u32()
   const nameRva = file.u32()
-  const version = readVersion(file)
+  const version = readVersion(file, os)
   const cvSize = file.seek(at + 76).u32()
   const cvRva = file.u32()
   const name = utf16String(file, nameRva) ?? ''
@@ -117,11 +118,15 @@ function uuidOrder(guid: Uint8Array, littleEndian: boolean): Uint8Array {
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')
 
-/** VS_FIXEDFILEINFO: signature, structure version, file version high and low. */
-function readVersion(file: Reader): string | null {
+/**
+ * VS_FIXEDFILEINFO: signature, structure version, file version high and low, product version high and low. Windows packs two
+ * numbers into a word; rust-minidump's writer on Linux writes one a word, from the numbers behind `.so`.
+ */
+function readVersion(file: Reader, os: Os): string | null {
   const signature = file.u32()
-  file.skip(4)
-  const high = file.u32()
-  const low = file.u32()
-  return signature === VERSION_SIGNATURE ? `${high >>> 16}.${high & 0xffff}.${low >>> 16}.${low & 0xffff}` : null
+  const structure = file.u32()
+  const words = [file.u32(), file.u32(), file.u32(), file.u32()]
+  if (signature !== VERSION_SIGNATURE || structure !== VERSION_STRUCTURE) return null
+  if (os === 'linux' || os === 'android') return words.join('.')
+  return words.slice(0, 2).map((word) => `${word >>> 16}.${word & 0xffff}`).join('.')
 }

@@ -21,9 +21,13 @@ test('threads, modules, memory and the exception come out as they were drawn', (
   expect(dump.memory.u64(0x7ffe0008n)).toBe(2n)
   expect(dump.memory.u64(0x7ffe0014n)).toBeNull()
   expect(dump.modules).toEqual([{
-    base: 0x400000n, size: 0x2000, name: '/usr/bin/sensord', version: '1.2.3.4', debugFile: '/usr/bin/sensord',
+    base: 0x400000n, size: 0x2000, name: '/usr/bin/sensord', version: '65538.196612.0.0', debugFile: '/usr/bin/sensord',
     codeId: '0102030405060708090a0b0c0d0e0f1011121314', debugId: '0403020106050807090A0B0C0D0E0F100',
   }])
+})
+
+test('a module\'s version is two numbers a word on Windows and macOS, one on Linux', () => {
+  for (const os of ['windows', 'macos'] as const) expect(parsed({ ...SMALL, os }).modules[0]!.version).toBe('1.2.3.4')
 })
 
 test.each([
