@@ -44,10 +44,10 @@ export function createArrivals({ clickhouse, clock, logger, pollMs, settleMs, on
   async function round(): Promise<void> {
     const found = (await arrivalsSince(clickhouse, newest - OVERLAP_MS)).filter(({ hash }) => !seen.has(hash))
     const due = again.filter((arrival) => arrival.due <= performance.now())
-    const debugIds = [...new Set([...found.map(({ debugId }) => debugId), ...due.flatMap((arrival) => arrival.debugIds)])]
+    const debugIds = [...new Set([...found.flatMap(({ names }) => names), ...due.flatMap((arrival) => arrival.debugIds)])]
     if (debugIds.length > 0) await onArrival(debugIds)
     again = again.filter((arrival) => !due.includes(arrival))
-    if (found.length > 0) again.push({ debugIds: [...new Set(found.map(({ debugId }) => debugId))], due: performance.now() + settleMs })
+    if (found.length > 0) again.push({ debugIds: [...new Set(found.flatMap(({ names }) => names))], due: performance.now() + settleMs })
     newest = Math.max(newest, ...found.map(({ at }) => at))
     seen = new Map([...seen, ...found.map(({ hash, at }) => [hash, at] as const)].filter(([, at]) => at >= newest - OVERLAP_MS))
   }

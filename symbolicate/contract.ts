@@ -157,6 +157,8 @@ export interface ReportModule {
   debug_file: string | null
   debug_id: string | null
   version: string | null
+  /** Ours: how the SHA-256 of its ELF file begins, where the dump names its build so. */
+  elf_sha256?: string
   symbol_status: SymbolStatus | 'not-asked'
   symbol_reason: string | null
 }

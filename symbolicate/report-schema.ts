@@ -55,6 +55,7 @@ const moduleSchema = z.object({
   debug_file: nameText.nullable(),
   debug_id: nameText.nullable(),
   version: nameText.nullable(),
+  elf_sha256: nameText.optional().describe('x: how the SHA-256 of its ELF file begins, where the dump names its build so'),
   symbol_status: z.enum([...SYMBOL_STATUSES, 'not-asked']).describe('x: what asking for its symbols gave'),
   symbol_reason: lineText.nullable().describe('x'),
 })

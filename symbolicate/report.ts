@@ -192,6 +192,7 @@ function reportModule(module: Module, cpu: Cpu, symbols: { status: SymbolStatus;
     debug_file: orNull(module.debugFile, (path) => name(baseName(path))),
     debug_id: orNull(module.debugId, name),
     version: orNull(module.version, name),
+    ...(module.elfSha256 == null ? {} : { elf_sha256: name(module.elfSha256) }),
     symbol_status: symbols?.status ?? 'not-asked',
     symbol_reason: orNull(symbols?.reason, line),
   }

@@ -1,5 +1,6 @@
 import type { AcceptedCrash, Claims } from '../ingest/contract.ts'
 import type { Analysis, Archive, SymbolicatedCrash } from './contract.ts'
+import { elfName } from './symbols/elf-name.ts'
 
 /**
  * A SymbolicatedCrash as one row of ClickHouse `crashes`, and back as far as reprocessing needs it. Names on the left are
@@ -104,7 +105,7 @@ export function analysedColumns({ status, statusReason, kind, access, evidence, 
     provisional: signature.provisional ? 1 : 0,
     missing_symbols: report.modules
       .filter((module) => module.symbol_status === 'missing')
-      .map((module) => ({ debug_file: module.debug_file ?? '', debug_id: module.debug_id ?? '', code_id: module.code_id ?? '' })),
+      .map((module) => ({ debug_file: module.debug_file ?? '', debug_id: module.debug_id ?? (module.elf_sha256 === undefined ? '' : elfName(module.elf_sha256)), code_id: module.code_id ?? '' })),
     report: JSON.stringify(report),
   })
 }

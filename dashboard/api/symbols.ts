@@ -35,8 +35,8 @@ export function symbolRoutes(api: Api, deps: ApiDeps): void {
     const put = await deps.symbols.put(body, { name })
     if (put.status !== 'stored') throw new Refused('symbols-refused', `${name}: ${put.reason}`)
     const { prepared, key } = put
-    const file = prepared.kind === 'breakpad-sym' ? prepared.debugFile : prepared.file
-    await events.append({ fleet: settings.fleet, actor: ACTOR, kind: 'symbols.uploaded', subject: `symbols:${prepared.debugId}`, body: { name, key, debug_file: file, bytes: body.length } })
+    const file = prepared.kind === 'source-map' ? prepared.file : prepared.debugFile
+    await events.append({ fleet: settings.fleet, actor: ACTOR, kind: 'symbols.uploaded', subject: `symbols:${prepared.debugId}`, body: { name, key, debug_file: file, bytes: body.length, ...(put.elfSha256 === undefined ? {} : { elf_sha256: put.elfSha256 }) } })
     onSymbols()
     return { key, debug_id: prepared.debugId, debug_file: file, reprocessing: true }
   })

@@ -1,4 +1,5 @@
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
+import { prefixIn } from '../symbols/elf-name.ts'
 import type { ModuleIdentity } from '../symbols/source.ts'
 
 /** Which modules do the crashes of these partitions wait for? Two columns of the whole table; asked when a worker gets partitions. */
@@ -11,5 +12,5 @@ LIMIT 100000`
 export async function missingModules(clickhouse: ClickHouse, partitions: readonly number[]): Promise<(ModuleIdentity & { debugId: string })[]> {
   const result = await clickhouse.query({ query: SQL, query_params: { partitions }, format: 'JSONEachRow' })
   const rows = await result.json<{ debug_file: string; debug_id: string; code_id: string }>()
-  return rows.map((row) => ({ debugFile: row.debug_file || null, debugId: row.debug_id, codeId: row.code_id || null }))
+  return rows.map((row) => ({ debugFile: row.debug_file || null, debugId: row.debug_id, codeId: row.code_id || null, elfSha256: prefixIn(row.debug_id) }))
 }

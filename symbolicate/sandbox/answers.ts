@@ -18,15 +18,17 @@ export const analysisSchema = z.object({
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'bytes expected')
 const preparedSchema = z.discriminatedUnion('kind', [
   z.object({
-    kind: z.literal('breakpad-sym'), debugFile: nameText, debugId: z.string().regex(/^[0-9A-F]{33,40}$/), codeId: nameText.nullable(), arch: z.string().max(64),
-    functions: count, publics: count, cfiRules: count, problems: z.array(lineText).max(64), bytes,
+    kind: z.enum(['breakpad-sym', 'elf']), debugFile: nameText, debugId: z.string().regex(/^[0-9A-F]{33,40}$/), codeId: nameText.nullable(), arch: z.string().max(64),
+    functions: count, lines: count, publics: count, cfiRules: count, problems: z.array(lineText).max(64), bytes,
   }),
   z.object({ kind: z.literal('source-map'), debugId: z.string().max(64), file: nameText, sources: count }),
 ])
 
 const answerSchema = z.discriminatedUnion('t', [
   z.object({ t: z.literal('ready') }),
-  z.object({ t: z.literal('symbols?'), debugFile: nameText.nullable(), debugId: nameText.nullable(), codeId: nameText.nullable() }),
+  z.object({
+    t: z.literal('symbols?'), debugFile: nameText.nullable(), debugId: nameText.nullable(), codeId: nameText.nullable(), elfSha256: nameText.nullable().optional(),
+  }),
   z.object({ t: z.literal('map?'), debugId: z.string().max(64) }),
   z.object({ t: z.literal('analysis'), analysis: analysisSchema }),
   z.object({ t: z.literal('prepared'), prepared: preparedSchema }),

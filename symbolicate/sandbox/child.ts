@@ -46,11 +46,11 @@ const heard = new LRUCache<string, SymbolLookup>({ max: 4096 })
 let generation = -1
 
 const symbols: SymbolSource = {
-  async find({ debugFile, debugId, codeId }): Promise<SymbolLookup> {
-    const key = JSON.stringify([debugFile, debugId, codeId])
+  async find({ debugFile, debugId, codeId, elfSha256 = null }): Promise<SymbolLookup> {
+    const key = JSON.stringify([debugFile, debugId, codeId, elfSha256])
     const known = heard.get(key)
     if (known !== undefined) return known
-    const located = await ask({ t: 'symbols?', debugFile, debugId, codeId }, 'symbols')
+    const located = await ask({ t: 'symbols?', debugFile, debugId, codeId, elfSha256 }, 'symbols')
     if (located.status !== 'found') return remember(key, { status: located.status, reason: located.reason })
     const opened = openCached(located.path)
     return opened.status === 'found' ? remember(key, opened) : opened
@@ -80,7 +80,7 @@ async function obey(order: Order): Promise<Answer> {
       return { t: 'analysis', analysis: await analyse({ bytes: plain.bytes, contentType, claims, annotations }, { symbols, maps }) }
     }
     case 'prepare':
-      return prepare(order.bytes, order.name)
+      return prepare(order.bytes, order.name, order.others)
     case 'symbols':
     case 'map':
       throw new Error(`the parent said ${order.t} without being asked`)

@@ -19,7 +19,8 @@ import type { ModuleIdentity, SymbolStatus } from '../symbols/source.ts'
  */
 export type Order =
   | { t: 'analyse'; bytes: Uint8Array; contentType: AcceptedCrash['contentType']; claims: AcceptedCrash['claims']; annotations: Record<string, string>; inflateBytes: number; generation: number }
-  | { t: 'prepare'; bytes: Uint8Array; name: string }
+  /** `others` belong to an ELF file (its debug file): their bytes follow it in `bytes`. */
+  | { t: 'prepare'; bytes: Uint8Array; name: string; others?: { name: string; size: number }[] }
   | ({ t: 'symbols' } & Located)
   | { t: 'map'; path: string | null }
 
@@ -41,7 +42,7 @@ export type Refusal = (typeof REFUSALS)[number]
 
 /** A symbol file, understood: what it is for, and the form that a child can open without parsing it again. */
 export type Prepared =
-  | { kind: 'breakpad-sym'; debugFile: string; debugId: string; codeId: string | null; arch: string; functions: number; publics: number; cfiRules: number; problems: string[]; bytes: Uint8Array }
+  | { kind: 'breakpad-sym' | 'elf'; debugFile: string; debugId: string; codeId: string | null; arch: string; functions: number; lines: number; publics: number; cfiRules: number; problems: string[]; bytes: Uint8Array }
   | { kind: 'source-map'; debugId: string; file: string; sources: number }
 
 export class WireError extends Error {

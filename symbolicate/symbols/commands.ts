@@ -72,10 +72,10 @@ async function checkFile(pool: Pool, file: string): Promise<Checked> {
 
 function describeCheck(checked: Checked): string {
   if (!checked.usable) return `${checked.file}\n  usable: no\n  reason: ${checked.reason}`
-  const lines = checked.kind === 'breakpad-sym'
-    ? [`kind: Breakpad symbols`, `module: ${checked.debugFile}`, `debug id: ${checked.debugId}`, `code id: ${checked.codeId ?? '-'}`, `arch: ${checked.arch}`,
-        `functions: ${checked.functions}`, `public names: ${checked.publics}`, `unwind rules: ${checked.cfiRules}`, ...checked.problems.map((problem) => `note: ${problem}`)]
-    : [`kind: source map`, `file: ${checked.file || '-'}`, `debug id: ${checked.debugId}`, `sources: ${checked.sources}`]
+  const lines = checked.kind === 'source-map'
+    ? [`kind: source map`, `file: ${checked.file || '-'}`, `debug id: ${checked.debugId}`, `sources: ${checked.sources}`]
+    : [`kind: ${checked.kind === 'elf' ? 'ELF' : 'Breakpad symbols'}`, `module: ${checked.debugFile}`, `debug id: ${checked.debugId}`, `code id: ${checked.codeId ?? '-'}`, `arch: ${checked.arch}`,
+        `functions: ${checked.functions}`, `line records: ${checked.lines}`, `public names: ${checked.publics}`, `unwind rules: ${checked.cfiRules}`, ...checked.problems.map((problem) => `note: ${problem}`)]
   return [checked.file, ...lines.map((line) => `  ${line}`), '  usable: yes'].join('\n')
 }
 

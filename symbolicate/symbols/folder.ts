@@ -34,7 +34,7 @@ export async function openSymbolFolder({ directory, cacheDirectory, pool }: { di
 
   async function prepareSymbols(path: string): Promise<Located> {
     const end = await prepare(path)
-    if (end.t !== 'prepared' || end.prepared.kind !== 'breakpad-sym') return { status: 'corrupt', reason: `${path}: ${'reason' in end ? end.reason : 'not a symbol file'}` }
+    if (end.t !== 'prepared' || end.prepared.kind === 'source-map') return { status: 'corrupt', reason: `${path}: ${'reason' in end ? end.reason : 'not a symbol file'}` }
     return { status: 'found', path: await cache.put(cacheName(path), end.prepared.bytes) }
   }
 

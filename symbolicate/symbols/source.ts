@@ -11,7 +11,8 @@ export interface ModuleIdentity {
   elfSha256?: string | null
 }
 
-export const SYMBOL_STATUSES = ['found', 'missing', 'corrupt', 'mismatched', 'no-id'] as const
+/** `ambiguous`: what the dump names the build by fits several files. */
+export const SYMBOL_STATUSES = ['found', 'missing', 'corrupt', 'mismatched', 'ambiguous', 'no-id'] as const
 export type SymbolStatus = (typeof SYMBOL_STATUSES)[number]
 
 export type SymbolLookup = { status: 'found'; symbols: ModuleSymbols } | { status: Exclude<SymbolStatus, 'found'>; reason: string }

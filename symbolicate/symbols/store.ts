@@ -9,13 +9,19 @@ import type { SymbolFiles } from '../process.ts'
 import { createPool } from '../sandbox/pool.ts'
 import type { Located, Prepared } from '../sandbox/wire.ts'
 import { openFileCache } from './cache.ts'
+import { elfPrefix, prefixIn } from './elf-name.ts'
 import type { ModuleIdentity } from './source.ts'
 
 /**
  * Symbol files: kept as they were uploaded, used in a prepared form.
  *
  *   symbols/DEBUG_FILE/DEBUG_ID/SHA256.sym     ; Breakpad's identity; the newest counts, none is ever replaced
+ *   elf/SHA256/DEBUG_ID.elf                    ; programs, libraries, firmware, and their debug files
+ *   elf-ids/DEBUG_ID/SHA256.(build | code)     ; empty: which ELF files are of this build; `code` without a build id
  *   maps/DEBUG_ID/SHA256.map                   ; JavaScript source maps
+ *
+ * ELF files with one build id complement each other (a stripped program and its debug file) and are prepared as one. Files
+ * without a build id are told apart by their code's first page, which two builds may share: then it is ambiguous.
  *
  * A symbol file is as hostile as a dump: it is read by a parser's child, which hands back who it is for and its prepared
  * form; only what is usable is kept. A missing, corrupt or mismatched file is a status on the module, never a failure.
@@ -31,12 +37,13 @@ export interface SymbolStore extends SymbolFiles {
 }
 
 export type PutSymbols =
-  | { status: 'stored'; already: boolean; key: string; prepared: Described }
+  /** `elfSha256`: a dump may name the file by how this begins. */
+  | { status: 'stored'; already: boolean; key: string; prepared: Described; elfSha256?: string }
   | { status: 'unusable'; reason: string }
 export type Described = Prepared extends infer P ? (P extends { bytes: Uint8Array } ? Omit<P, 'bytes'> : P) : never
 
 /** In the names of cached files: prepared forms of another version are not found and go as the least used. */
-const FORM = 'v1'
+const FORM = 'v3'
 const NOBODY = { symbols: async () => ({ status: 'missing' as const, reason: 'not asked while preparing' }), map: async () => null }
 
 /** How long a parser may go on with what it heard: a question costs it a tenth of a dump, and most dumps ask the same. */
@@ -44,6 +51,14 @@ const GENERATION_MS = 1_000
 
 /** The child that prepares is ended when nobody needed it for so long. */
 const IDLE_MS = 5_000
+
+/** Files of one build that are read together: the program, its debug file, what dwz took out of it. */
+const MOST_FILES = 4
+/** Of what lies below a prefix the newest count. */
+const MOST_KEYS = 16
+
+/** What is prepared as one; null when it was found by its digest. */
+interface Found { keys: readonly string[]; debugId: string | null }
 
 export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSettingsSchema.parse({}), logger, metrics: registry }: {
   blobs: Blobs
@@ -59,40 +74,50 @@ export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSett
     answerBytes: 2 * settings.maxFileBytes, cacheDirectory: null, logger, onKill: () => {},
   })
   const cache = openFileCache({ directory: cacheDirectory, maxBytes: settings.cacheBytes })
-  /** The key of each identity that was asked for; other processes upload too, so it is believed for a while only. */
-  const keys = new LRUCache<string, { key: string | null }>({ max: 50_000, ttl: settings.relistMs })
+  /** The keys below each prefix that was asked for, the newest last; other processes upload too, so they are believed for a while only. */
+  const listed = new LRUCache<string, readonly string[]>({ max: 50_000, ttl: settings.relistMs })
   const unusable = new LRUCache<string, Extract<Located, { reason: string }>>({ max: 1_000 })
   const preparing = new Map<string, Promise<Located>>()
   /** How often a file was found or put that an earlier answer may not have known. */
   let arrivals = 0
 
-  async function newestKey(prefix: string): Promise<string | null> {
-    const known = keys.get(prefix)
-    if (known !== undefined) return known.key
-    let newest: { key: string; modifiedAt: number } | null = null
-    for await (const found of blobs.list(prefix)) {
-      if (newest === null || found.modifiedAt > newest.modifiedAt || (found.modifiedAt === newest.modifiedAt && found.key > newest.key)) newest = found
+  async function keysBelow(prefix: string): Promise<readonly string[]> {
+    const known = listed.get(prefix)
+    if (known !== undefined) return known
+    const found: { key: string; modifiedAt: number }[] = []
+    for await (const blob of blobs.list(prefix)) {
+      found.push(blob)
+      if (found.length > 2 * MOST_KEYS) keepNewest(found)
     }
-    keys.set(prefix, { key: newest?.key ?? null })
-    if (newest !== null) arrivals++
-    return newest?.key ?? null
+    keepNewest(found)
+    const keys = found.map(({ key }) => key)
+    listed.set(prefix, keys)
+    if (keys.length > 0) arrivals++
+    return keys
   }
 
-  async function prepare(bytes: Uint8Array, name: string): Promise<{ prepared: Prepared } | { reason: string }> {
-    const end = await pool.run(async () => ({ t: 'prepare', bytes, name }), NOBODY).end
+  async function prepare(bytes: Uint8Array, name: string, others?: { name: string; size: number }[]): Promise<{ prepared: Prepared } | { reason: string }> {
+    const end = await pool.run(async () => ({ t: 'prepare', bytes, name, ...(others && { others }) }), NOBODY).end
     return end.t === 'prepared' ? { prepared: end.prepared } : { reason: end.t === 'analysis' ? 'not a symbol file' : end.reason }
   }
 
-  /** From the blob to a file in the cache. */
-  async function fetch(key: string, debugId: string): Promise<Located> {
-    const bytes = await blobs.get(key)
-    if (bytes === null) return { status: 'missing', reason: `${key} is no longer in the store` }
-    const result = await prepare(bytes, key)
+  /** From the blobs to a file in the cache. */
+  async function fetch({ keys, debugId }: Found): Promise<Located> {
+    const files: { key: string; bytes: Uint8Array }[] = []
+    let size = 0
+    for (const key of keys) {
+      const bytes = await blobs.get(key)
+      if (bytes === null) return { status: 'missing', reason: `${key} is no longer in the store` }
+      size += bytes.length
+      if (files.length === 0 || size <= settings.maxFileBytes) files.push({ key, bytes })
+    }
+    const [key, others] = [keys[0]!, files.slice(1).map((file) => ({ name: file.key, size: file.bytes.length }))]
+    const result = await prepare(others.length === 0 ? files[0]!.bytes : Buffer.concat(files.map(({ bytes }) => bytes)), key, others)
     if ('reason' in result) return { status: 'corrupt', reason: `${key}: ${result.reason}` }
     const { prepared } = result
-    if (prepared.kind !== 'breakpad-sym') return { status: 'corrupt', reason: `${key} is a ${prepared.kind}` }
-    if (prepared.debugId !== debugId) return { status: 'mismatched', reason: `${key} is for ${prepared.debugId}` }
-    return { status: 'found', path: await cache.put(cacheName(key), prepared.bytes) }
+    if (prepared.kind === 'source-map') return { status: 'corrupt', reason: `${key} is a ${prepared.kind}` }
+    if (debugId !== null && prepared.debugId !== debugId) return { status: 'mismatched', reason: `${key} is for ${prepared.debugId}` }
+    return { status: 'found', path: await cache.put(cacheName(keys), prepared.bytes) }
   }
 
   async function locate(module: ModuleIdentity): Promise<Located> {
@@ -101,24 +126,58 @@ export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSett
     return located
   }
 
-  async function find({ debugFile, debugId }: ModuleIdentity): Promise<Located> {
-    if (debugFile === null || debugId === null) return { status: 'no-id', reason: 'the dump names no debug id for this module' }
-    const id = debugId.toUpperCase()
-    const key = await newestKey(symbolPrefix(debugFile, id))
-    if (key === null) return { status: 'missing', reason: `no symbols for ${baseName(debugFile)} ${id}` }
-    const known = unusable.get(key)
+  async function find(module: ModuleIdentity): Promise<Located> {
+    const found = await filesFor(module)
+    if ('status' in found) return found
+    const name = cacheName(found.keys)
+    const known = unusable.get(name)
     if (known !== undefined) return known
-    const path = await cache.use(cacheName(key))
+    const path = await cache.use(name)
     if (path !== null) {
       metrics.request('cached')
       return { status: 'found', path }
     }
-    const work = preparing.get(key) ?? fetch(key, id).finally(() => preparing.delete(key))
-    preparing.set(key, work)
+    const work = preparing.get(name) ?? fetch(found).finally(() => preparing.delete(name))
+    preparing.set(name, work)
     const located = await work
     if (located.status === 'found') metrics.request('prepared')
-    else unusable.set(key, located)
+    else unusable.set(name, located)
     return located
+  }
+
+  /** A Breakpad file goes before an ELF file: somebody made it for this. */
+  async function filesFor({ debugFile, debugId, elfSha256 }: ModuleIdentity): Promise<Found | Extract<Located, { reason: string }>> {
+    const prefix = elfPrefix(elfSha256)
+    if (prefix !== null) return byDigest(prefix)
+    if (debugId === null) return { status: 'no-id', reason: 'the dump names no debug id for this module' }
+    const id = debugId.toUpperCase()
+    const newest = debugFile === null ? undefined : (await keysBelow(symbolPrefix(debugFile, id))).at(-1)
+    if (newest !== undefined) return { keys: [newest], debugId: id }
+    const files = await keysBelow(elfIdPrefix(id))
+    if (files.length === 0) return { status: 'missing', reason: `no symbols for ${debugFile === null ? '' : `${baseName(debugFile)} `}${id}` }
+    const withoutBuildId = files.filter((key) => key.endsWith('.code'))
+    if (withoutBuildId.length > 1) return { status: 'ambiguous', reason: `${files.length} ELF files without a build id begin with the same code (${id}); link with --build-id` }
+    return { keys: files.toReversed().slice(0, MOST_FILES).map((key) => elfKey(/([0-9a-f]{64})\.\w+$/.exec(key)?.[1] ?? '', id)), debugId: id }
+  }
+
+  async function byDigest(prefix: string): Promise<Found | Extract<Located, { reason: string }>> {
+    const keys = await keysBelow(`elf/${prefix}`)
+    if (keys.length === 0) return { status: 'missing', reason: `no ELF file whose SHA-256 begins with ${prefix}` }
+    if (keys.length > 1) return { status: 'ambiguous', reason: `the SHA-256 of ${keys.length} ELF files begins with ${prefix}` }
+    return { keys, debugId: null }
+  }
+
+  async function putElf(bytes: Uint8Array, prepared: Described & { kind: 'elf' }): Promise<PutSymbols> {
+    const sha256 = createHash('sha256').update(bytes).digest('hex')
+    const key = elfKey(sha256, prepared.debugId)
+    const marker = `${elfIdPrefix(prepared.debugId)}${sha256}.${prepared.codeId === null ? 'code' : 'build'}`
+    const already = (await blobs.head(marker)) !== null
+    // The file before what leads to it: a marker always leads to a file.
+    if (!already) await blobs.put(key, bytes)
+    if (!already) await blobs.put(marker, new Uint8Array())
+    for (const prefix of listed.keys()) if (key.startsWith(prefix) || marker.startsWith(prefix)) listed.delete(prefix)
+    arrivals++
+    return { status: 'stored', already, key, prepared, elfSha256: sha256 }
   }
 
   return {
@@ -126,30 +185,32 @@ export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSett
     generation: () => arrivals + Math.floor(Date.now() / GENERATION_MS),
     locate,
     async locateMap(debugId) {
-      const key = await newestKey(mapPrefix(debugId))
-      if (key === null) return null
-      const path = await cache.use(cacheName(key))
+      const key = (await keysBelow(mapPrefix(debugId))).at(-1)
+      if (key === undefined) return null
+      const path = await cache.use(cacheName([key]))
       if (path !== null) return path
       const bytes = await blobs.get(key)
-      return bytes === null ? null : cache.put(cacheName(key), bytes)
+      return bytes === null ? null : cache.put(cacheName([key]), bytes)
     },
     async put(bytes, { name }) {
       if (bytes.length > settings.maxFileBytes) return { status: 'unusable', reason: `${name}: ${bytes.length} bytes, at most ${settings.maxFileBytes} are taken` }
       const result = await prepare(bytes, name)
       if ('reason' in result) return { status: 'unusable', reason: `${name}: ${result.reason}` }
-      const { prepared } = result
+      const prepared = describe(result.prepared)
+      if (isElf(prepared)) return putElf(bytes, prepared)
       const sha256 = createHash('sha256').update(bytes).digest('hex')
       const prefix = prepared.kind === 'breakpad-sym' ? symbolPrefix(prepared.debugFile, prepared.debugId) : mapPrefix(prepared.debugId)
       const key = `${prefix}${sha256}.${prepared.kind === 'breakpad-sym' ? 'sym' : 'map'}`
       const already = (await blobs.head(key)) !== null
       if (!already) await blobs.put(key, bytes)
-      keys.delete(prefix)
+      listed.delete(prefix)
       arrivals++
-      return { status: 'stored', already, key, prepared: describe(prepared) }
+      return { status: 'stored', already, key, prepared }
     },
     forget(debugId) {
       const ending = `/${segment(debugId)}/`
-      for (const prefix of keys.keys()) if (prefix.endsWith(ending) || prefix === mapPrefix(debugId)) keys.delete(prefix)
+      const digest = prefixIn(debugId)
+      for (const prefix of listed.keys()) if (prefix.endsWith(ending) || prefix === mapPrefix(debugId) || prefix === `elf/${digest}`) listed.delete(prefix)
       arrivals++
     },
     stop: () => pool.stop(),
@@ -176,6 +237,13 @@ export function segment(name: string): string {
   const first = /^[A-Za-z0-9_]/.test(encoded) ? encoded : `_${encoded}`
   return first.length <= 120 ? first : `${first.slice(0, 48)}=${createHash('sha256').update(name).digest('hex')}`
 }
+const isElf = (prepared: Described): prepared is Described & { kind: 'elf' } => prepared.kind === 'elf'
+const elfKey = (sha256: string, debugId: string): string => `elf/${sha256}/${segment(debugId)}.elf`
+const elfIdPrefix = (debugId: string): string => `elf-ids/${segment(debugId)}/`
 const symbolPrefix = (debugFile: string, debugId: string): string => `symbols/${segment(baseName(debugFile))}/${segment(debugId)}/`
 const mapPrefix = (debugId: string): string => `maps/${segment(debugId.toLowerCase().replaceAll('-', ''))}/`
-const cacheName = (key: string): string => `${createHash('sha256').update(`${FORM} ${key}`).digest('hex')}.prepared`
+const cacheName = (keys: readonly string[]): string => `${createHash('sha256').update([FORM, ...keys].join(' ')).digest('hex')}.prepared`
+
+function keepNewest(found: { key: string; modifiedAt: number }[]): void {
+  found.sort((a, b) => a.modifiedAt - b.modifiedAt || (a.key < b.key ? -1 : 1)).splice(0, found.length - MOST_KEYS)
+}

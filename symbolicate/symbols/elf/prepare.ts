@@ -20,6 +20,7 @@ import { Strings } from '../strings.ts'
 import { dropOverlaps, lastRow, NONE, SECTIONS, sortRows, type Tables, uniquePublics } from '../tables.ts'
 import { openElf, type ElfImage } from './elf.ts'
 import { buildIdOf, debugIdOfBuild, debugIdOfCode } from './identity.ts'
+import type { Space } from './space.ts'
 import { readSymbols, symbolAt, type ElfSymbols } from './symbols.ts'
 
 export interface ElfFile { name: string; bytes: Uint8Array }
@@ -78,7 +79,7 @@ function buildTables(images: readonly ElfImage[], problems: string[], { debugId,
   }
   const lines = orderedLines(collected.lines)
   const covered = ordered(collected.functions.done(), SECTIONS.functions)
-  const functions = withSymbols(covered, symbols, strings)
+  const functions = withSymbols(covered, symbols, lines, image!.space, strings)
   giveLines(functions, lines)
   const { cfi, deltas } = unwindTables(images, strings, problems)
   return {
@@ -87,7 +88,7 @@ function buildTables(images: readonly ElfImage[], problems: string[], { debugId,
   }
 }
 
-const NO_SYMBOLS: ElfSymbols = { starts: new Uint32Array(), sizes: new Uint32Array(), names: [] }
+const NO_SYMBOLS: ElfSymbols = { starts: new Uint32Array(), sizes: new Uint32Array(), names: [], labels: [], thumb: new Uint8Array() }
 
 export function debugInfoOf(image: ElfImage): DebugInfo | null {
   const section = (name: string): Cursor | null => {
@@ -126,11 +127,13 @@ function orderedLines({ rows, sequences }: ReturnType<typeof createCollected>['l
 }
 
 /** Functions that only the symbol table knows, where DWARF has none; cut off where the next begins. */
-function withSymbols(functions: Uint32Array, { starts, sizes, names }: ElfSymbols, strings: Strings): Uint32Array {
+function withSymbols(functions: Uint32Array, symbols: ElfSymbols, lines: Uint32Array, space: Space, strings: Strings): Uint32Array {
+  const { starts, names } = symbols
   const added = new Growing(SECTIONS.functions)
   let end = 0
   for (let index = 0; index < starts.length; index++) {
-    const [start, size] = [starts[index]!, sizes[index]!]
+    const start = starts[index]!
+    const size = sizeOf(symbols, index, lines, space)
     const before = lastRow(functions, SECTIONS.functions, start)
     const nextStart = functions[(before + 1) * SECTIONS.functions] ?? NONE
     const isCovered = before >= 0 && start < functions[before * SECTIONS.functions]! + functions[before * SECTIONS.functions + 1]!
@@ -139,6 +142,15 @@ function withSymbols(functions: Uint32Array, { starts, sizes, names }: ElfSymbol
     added.push(start, end - start, strings.add(names[index]!), 0, 0, 0, 0)
   }
   return merged(functions, added.done(), SECTIONS.functions)
+}
+
+/** A function without a size reaches to the next symbol, if it has lines. */
+function sizeOf({ starts, sizes, labels }: ElfSymbols, index: number, lines: Uint32Array, space: Space): number {
+  const start = starts[index]!
+  if (sizes[index] !== 0 || labels[index]) return sizes[index]!
+  const line = lastRow(lines, SECTIONS.lines, start) * SECTIONS.lines
+  const hasLines = line >= 0 && start < lines[line]! + lines[line + 1]!
+  return hasLines ? Math.min(starts[index + 1] ?? NONE, space.codeEnd(start)) - start : 0
 }
 
 /** Two tables that don't overlap. */

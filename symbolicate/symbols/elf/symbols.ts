@@ -4,22 +4,24 @@
  *   32 bit: name u32, value u32, size u32, info u8, other u8, section u16
  *   64 bit: name u32, info u8, other u8, section u16, value u64, size u64
  *
- * A function with a size is a function; one without, and a label in code, is only a name that begins there (a PUBLIC).
+ * A function with a size is a function; one without, and a label in code, is only a name that begins there (a PUBLIC), unless
+ * there are lines for it: assembly that forgot .size.
  * ARM: bit 0 of a function's address says Thumb and is none of its address; $a, $t and $d mark what lies between and name
  * nothing (ELF for the Arm Architecture, 5.5.5), as do $x on ARM64 and RISC-V.
  */
 import { Cursor } from '../dwarf/cursor.ts'
 import { SECTION, type ElfImage, type ElfSection } from './elf.ts'
 
-/** Sorted by start, one per start: the name that most would know. */
-export interface ElfSymbols { starts: Uint32Array; sizes: Uint32Array; names: string[] }
+/** Sorted by start, one per start: the name that most would know. `labels` are those that are not said to be functions,
+ * `thumb` 1 where a function's address had bit 0 set. */
+export interface ElfSymbols { starts: Uint32Array; sizes: Uint32Array; names: string[]; labels: boolean[]; thumb: Uint8Array }
 
 const TYPE = { none: 0, func: 2, gnuIfunc: 10 } as const
 const BIND = { local: 0, global: 1, weak: 2 } as const
 const ABSOLUTE = 0xfff1
 const MOST_SYMBOLS = 4_000_000
 
-interface Symbol { start: number; size: number; name: string; rank: number }
+interface Symbol { start: number; size: number; name: string; rank: number; label: boolean; thumb: number }
 
 /** .symtab, and .dynsym where that was stripped. */
 export function readSymbols(image: ElfImage): ElfSymbols {
@@ -27,7 +29,10 @@ export function readSymbols(image: ElfImage): ElfSymbols {
   const symbols = found.length > 0 ? found : readTable(image, SECTION.dynsym)
   symbols.sort((a, b) => a.start - b.start || a.rank - b.rank || b.size - a.size || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
   const kept = symbols.filter((symbol, index) => symbol.start !== symbols[index - 1]?.start)
-  return { starts: Uint32Array.from(kept, ({ start }) => start), sizes: Uint32Array.from(kept, ({ size }) => size), names: kept.map(({ name }) => name) }
+  return {
+    starts: Uint32Array.from(kept, ({ start }) => start), sizes: Uint32Array.from(kept, ({ size }) => size), names: kept.map(({ name }) => name), labels: kept.map(({ label }) => label),
+    thumb: Uint8Array.from(kept, ({ thumb }) => thumb),
+  }
 }
 
 function readTable(image: ElfImage, type: number): Symbol[] {
@@ -49,8 +54,8 @@ function readTable(image: ElfImage, type: number): Symbol[] {
     const kind = info & 15
     if (kind !== TYPE.func && kind !== TYPE.gnuIfunc && kind !== TYPE.none) continue
     if (section === 0 || section === ABSOLUTE || nameAt === 0 || nameAt >= texts.length) continue
-    const thumb = image.cpu === 'arm' && kind !== TYPE.none
-    const low = thumb ? symbol.low - (symbol.low & 1) : symbol.low
+    const thumb = image.cpu === 'arm' && kind !== TYPE.none ? symbol.low & 1 : 0
+    const low = symbol.low - thumb
     if (low === 0 && symbol.high === 0) {
       if (kind === TYPE.none) continue
       image.space.zeroIsCode = true
@@ -61,7 +66,7 @@ function readTable(image: ElfImage, type: number): Symbol[] {
     const name = names.seek(nameAt).text()
     if (name === '' || isMark(name)) continue
     const isFunction = kind !== TYPE.none
-    symbols.push({ start, size: isFunction ? Math.min(symbol.size, end - start) : 0, name, rank: rankOf(isFunction && symbol.size > 0, info >> 4, name) })
+    symbols.push({ start, size: isFunction ? Math.min(symbol.size, end - start) : 0, name, rank: rankOf(isFunction && symbol.size > 0, info >> 4, name), label: !isFunction, thumb })
   }
   return symbols
 }
