@@ -1,5 +1,7 @@
+import { ClickHouseError } from '@clickhouse/client'
 import { createHash } from 'node:crypto'
 import { readFile, readdir } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
 import { BrokenWorld } from '../service/errors.ts'
 import type { ClickHouse } from './client.ts'
 
@@ -7,8 +9,9 @@ import type { ClickHouse } from './client.ts'
  * The schema as numbered files, applied in order, forward only. What was applied is kept with the checksum of its text,
  * so that an edited file is an error rather than two installations that differ in silence. ClickHouse has no transaction
  * over DDL: a migration may be cut by a kill and is then run again from its first statement, so each statement must be
- * repeatable (IF NOT EXISTS, IF EXISTS; a test holds this). A number that this build does not know is left alone: an
- * older worker may meet a newer schema.
+ * repeatable (IF NOT EXISTS, IF EXISTS, or an INSERT that says what is there already; a test holds this). For the same
+ * reason two that migrate at once do no harm: each looks again before each file, and what loses a race is tried again.
+ * A worker runs on a schema that is newer than it, as a rollout needs it; only to migrate such a schema is refused.
  */
 const SCHEMA = new URL('./schema/', import.meta.url)
 
@@ -27,22 +30,47 @@ export interface Migration { name: string; checksum: string; statements: string[
 /** Applies what is missing; says what it applied. */
 export async function migrate(clickhouse: ClickHouse, { now, directory = SCHEMA }: { now: number; directory?: URL }): Promise<{ applied: string[] }> {
   await clickhouse.command({ query: LEDGER })
-  const pending = await pendingOf(clickhouse, directory)
-  for (const migration of pending) {
+  const known = await readMigrations(directory)
+  const newer = [...(await appliedChecksums(clickhouse)).keys()].filter((name) => !known.some((migration) => migration.name === name))
+  if (newer.length > 0) {
+    throw new BrokenWorld('schema-newer', `schema: ${newer.join(', ')} was applied by a newer build; migrate with that one, since a schema only goes forward`, { retryable: false })
+  }
+  const applied: string[] = []
+  for (const migration of await pendingOf(clickhouse, directory)) {
+    if ((await appliedChecksums(clickhouse)).has(migration.name)) continue
     for (const statement of migration.statements) await apply(clickhouse, statement)
     const row = { name: migration.name, checksum: migration.checksum, applied_at: new Date(now).toISOString() }
     await clickhouse.insert({ table: 'schema_migrations', values: [row], format: 'JSONEachRow' })
+    applied.push(migration.name)
   }
-  return { applied: pending.map(({ name }) => name) }
+  return { applied }
 }
 
 /** What fills a new table from `crashes` names {day} and {next_day}: it is run once for each day that there is, so that none takes long. */
 async function apply(clickhouse: ClickHouse, statement: string): Promise<void> {
-  if (!statement.includes('{day:')) return void await clickhouse.command({ query: statement })
+  if (!statement.includes('{day:')) return again(() => clickhouse.command({ query: statement }))
   const days = await clickhouse.query({ query: 'SELECT DISTINCT toString(toStartOfInterval(event_time, INTERVAL 1 DAY)) AS day FROM crashes ORDER BY day', format: 'JSONEachRow' })
   for (const { day } of await days.json<{ day: string }>()) {
     const from = Date.parse(`${day.slice(0, 10)}T00:00:00Z`)
-    await clickhouse.command({ query: statement, query_params: { day: new Date(from), next_day: new Date(from + 86_400_000) } })
+    await again(() => clickhouse.command({ query: statement, query_params: { day: new Date(from), next_day: new Date(from + 86_400_000) } }))
+  }
+}
+
+/**
+ * Two that make or change one table at the same moment: IF NOT EXISTS looks first and makes afterwards, so that the slower
+ * one may hear that the table, its directory or its column is there by now. 57, 44: exists already. 60, 16, 10: gone already.
+ * 517, 473: the other one holds it.
+ */
+const RACES = new Set(['57', '44', '60', '16', '10', '517', '473'])
+
+async function again(statement: () => Promise<unknown>): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return void await statement()
+    } catch (error) {
+      if (tries === 5 || !(error instanceof ClickHouseError) || !RACES.has(error.code)) throw error
+      await delay(200 * tries)
+    }
   }
 }
 

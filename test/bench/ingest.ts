@@ -80,7 +80,7 @@ async function usageOf(server: ChildProcess): Promise<FromServer & { kind: 'usag
 }
 
 /** The child's next message; a child that ends instead is an error. */
-async function answerOf<T>(child: ChildProcess): Promise<T> {
+export async function answerOf<T>(child: ChildProcess): Promise<T> {
   const heard = new AbortController()
   const ended = once(child, 'exit', { signal: heard.signal }).then(([code]) => { throw new Error(`a child process ended with ${String(code)}`) })
   const message = once(child, 'message', { signal: heard.signal })
@@ -107,7 +107,7 @@ function es256PerSecond(): number {
 
 const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
 
-function snapshotOf(pem: string): RegistrySnapshot {
+export function snapshotOf(pem: string): RegistrySnapshot {
   const sha256 = createHash('sha256').update(new X509Certificate(pem).raw).digest('hex')
   const settings = { net_facing: [], project_key_uploads: false, project_keys: [], expired_leaf_days: 30, eku: 'any' as const }
   return { v: 1, fleets: { bench: { settings, anchors: { [sha256]: { pem, key_protection: 'hardware' } }, devices: {} } } }

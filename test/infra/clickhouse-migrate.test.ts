@@ -44,13 +44,42 @@ test('every statement of the schema may be run again, as after a kill between tw
   expect(await migrate(world.clickhouse, { now: NOW })).toEqual({ applied: (await readMigrations()).map(({ name }) => name) })
 })
 
-test('a file that was changed after it was applied is an error, and a number that two files have too', async () => {
-  await writeFile(new URL('001-first.sql', schema), 'CREATE TABLE IF NOT EXISTS first (n UInt8) ENGINE = MergeTree ORDER BY n;')
-  expect(await migrate(world.clickhouse, { now: NOW, directory: schema })).toEqual({ applied: ['001-first.sql'] })
-  await writeFile(new URL('001-first.sql', schema), 'CREATE TABLE IF NOT EXISTS first (n UInt16) ENGINE = MergeTree ORDER BY n;')
-  await expect(migrate(world.clickhouse, { now: NOW, directory: schema })).rejects.toMatchObject({ code: 'migration-changed' })
-  await writeFile(new URL('001-other.sql', schema), 'SELECT 1')
-  await expect(readMigrations(schema)).rejects.toMatchObject({ code: 'migration-misnumbered' })
+test('two that migrate one empty database at once both end with the whole schema', async () => {
+  const both = await startTestClickHouse({ schema: false })
+  try {
+    const names = (await readMigrations()).map(({ name }) => name)
+    const done = await Promise.all([migrate(both.clickhouse, { now: NOW }), migrate(both.clickhouse, { now: NOW })])
+    expect([...new Set(done.flatMap(({ applied }) => applied))].toSorted()).toEqual(names)
+    expect(await pendingMigrations(both.clickhouse)).toEqual([])
+    const schemaOf = (clickhouse: TestClickHouse['clickhouse']) => rowsOf(clickhouse, 'SELECT name, engine, create_table_query FROM system.tables WHERE database = currentDatabase() ORDER BY name')
+    expect(await schemaOf(both.clickhouse)).toEqual(await schemaOf(world.clickhouse))
+  } finally {
+    await both.stop()
+  }
+})
+
+test('a schema of a newer build is not migrated, and what is missing can be asked all the same', async () => {
+  await world.clickhouse.insert({ table: 'schema_migrations', values: [{ name: '999-later.sql', checksum: 'c', applied_at: new Date(NOW).toISOString() }], format: 'JSONEachRow' })
+  await expect(migrate(world.clickhouse, { now: NOW })).rejects.toMatchObject({ code: 'schema-newer', message: expect.stringContaining('999-later.sql') as string })
+  expect(await pendingMigrations(world.clickhouse)).toEqual([])
+  await world.clickhouse.command({ query: 'DELETE FROM schema_migrations WHERE name = \'999-later.sql\'' })
+})
+
+test('a migration that was cut goes on, and one that was changed after it was applied is an error, like two with one number', async () => {
+  const own = await startTestClickHouse({ schema: false })
+  try {
+    await writeFile(new URL('001-first.sql', schema), 'CREATE TABLE IF NOT EXISTS first (n UInt8) ENGINE = MergeTree ORDER BY n; CREATE TABLE IF NOT EXISTS second (n Nothing) ENGINE = Nowhere;')
+    await expect(migrate(own.clickhouse, { now: NOW, directory: schema })).rejects.toThrow()
+    expect(await pendingMigrations(own.clickhouse, { directory: schema })).toEqual(['001-first.sql'])
+    await writeFile(new URL('001-first.sql', schema), 'CREATE TABLE IF NOT EXISTS first (n UInt8) ENGINE = MergeTree ORDER BY n; CREATE TABLE IF NOT EXISTS second (n UInt8) ENGINE = MergeTree ORDER BY n;')
+    expect(await migrate(own.clickhouse, { now: NOW, directory: schema })).toEqual({ applied: ['001-first.sql'] })
+    await writeFile(new URL('001-first.sql', schema), 'CREATE TABLE IF NOT EXISTS first (n UInt16) ENGINE = MergeTree ORDER BY n;')
+    await expect(migrate(own.clickhouse, { now: NOW, directory: schema })).rejects.toMatchObject({ code: 'migration-changed' })
+    await writeFile(new URL('001-other.sql', schema), 'SELECT 1')
+    await expect(readMigrations(schema)).rejects.toMatchObject({ code: 'migration-misnumbered' })
+  } finally {
+    await own.stop()
+  }
 })
 
 test('saying the same crashes again changes no count, and a higher revision replaces', async () => {

@@ -10,6 +10,8 @@ export interface LoadPlan {
   /** A window ends after this time or with the last report. */
   windowMs: number
   reports: number
+  /** Left out, each connection sends again as soon as it is answered. Else a report is due at its time, and its latency counts from then. */
+  perSecond?: number
   devices: { keyPem: string; chain: string[] }[]
 }
 export type FromLoad = { kind: 'ready' } | { kind: 'signed' } | { kind: 'done'; acknowledged: number; failed: number; elapsedMs: number; p50: number; p99: number }
@@ -72,12 +74,18 @@ async function runWindow(): Promise<FromLoad> {
     let sentAt = 0
     let heard = ''
     const send = () => {
+      const due = plan.perSecond === undefined ? performance.now() : started + (next * 1000) / plan.perSecond
       const head = heads[next++]
-      if (!head || performance.now() - started > plan.windowMs) {
+      if (!head || due - started > plan.windowMs) {
         socket.removeAllListeners('data').removeAllListeners('error')
         return resolve()
       }
-      sentAt = performance.now()
+      sentAt = due
+      const wait = due - performance.now()
+      if (wait > 1) setTimeout(write, wait, head)
+      else write(head)
+    }
+    const write = (head: Buffer) => {
       socket.cork()
       socket.write(head)
       socket.write(tail)

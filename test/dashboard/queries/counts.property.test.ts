@@ -1,0 +1,176 @@
+import fc from 'fast-check'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { readBuckets } from '../../../dashboard/queries/buckets.ts'
+import { readBucketLife } from '../../../dashboard/queries/bucket.ts'
+import { readDeviceTimeline } from '../../../dashboard/queries/device.ts'
+import { mergesOf, type Merges } from '../../../dashboard/queries/merges.ts'
+import { readChanges } from '../../../dashboard/queries/overview.ts'
+import { readSeries } from '../../../dashboard/queries/series.ts'
+import { readSparklines } from '../../../dashboard/queries/sparklines.ts'
+import { forgetCrashes, forgetRows } from '../../../symbolicate/queries/device-rows.ts'
+import { startTestClickHouse, until, rowsOf, type TestClickHouse } from '../../infra/clickhouse-fixture.ts'
+import { crashRow, insertCrashes, STORY_START } from '../crash-row.ts'
+
+/**
+ * Whatever is written twice, late, analysed again, merged or forgotten: what the API counts is what a naive model counts,
+ * right away and after the engine has merged everything.
+ */
+const HOUR = 3_600_000
+const DAY = 24 * HOUR
+const SPAN = 4 * DAY
+const RUNS = process.env['OVERRUN_LONG'] === '1' ? 60 : 6
+
+let world: TestClickHouse
+beforeAll(async () => { world = await startTestClickHouse() })
+afterAll(() => world.stop())
+
+const bucketName = (n: number): string => `${n}`.repeat(16)
+const BUCKETS = [1, 2, 3, 4]
+
+interface Crash { at: number; device: number; bucket: number; evidence: number; waiting: boolean; verified: boolean; standing: 'counted' | 'claimed' | 'stale-counter'; swversion: string }
+const crash: fc.Arbitrary<Crash> = fc.record({
+  // Many at the edges of hours and days, where two parts of an answer meet.
+  at: fc.oneof(fc.integer({ min: 0, max: SPAN - 1 }), fc.integer({ min: 0, max: SPAN / HOUR - 1 }).map((hour) => hour * HOUR), fc.integer({ min: 1, max: SPAN / DAY }).map((day) => day * DAY - 1)),
+  device: fc.integer({ min: 0, max: 5 }), bucket: fc.constantFrom(...BUCKETS), evidence: fc.integer({ min: 0, max: 4 }), waiting: fc.boolean(),
+  verified: fc.boolean(), standing: fc.constantFrom('counted', 'counted', 'claimed', 'stale-counter'), swversion: fc.constantFrom('1', '2'),
+})
+type Step =
+  | { do: 'write'; crashes: Crash[] }
+  | { do: 'again'; share: number; from: number }
+  | { do: 'revise'; which: number; bucket: number; evidence: number; waiting: boolean }
+  | { do: 'forget'; device: number }
+  | { do: 'merge'; bucket: number; into: number }
+  | { do: 'optimize' }
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 5, arbitrary: fc.record({ do: fc.constant('write' as const), crashes: fc.array(crash, { minLength: 1, maxLength: 40 }) }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('again' as const), share: fc.integer({ min: 1, max: 4 }), from: fc.nat(100) }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('revise' as const), which: fc.nat(1000), bucket: fc.constantFrom(...BUCKETS), evidence: fc.integer({ min: 0, max: 4 }), waiting: fc.boolean() }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('forget' as const), device: fc.integer({ min: 0, max: 5 }) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('merge' as const), bucket: fc.constantFrom(...BUCKETS), into: fc.constantFrom(...BUCKETS) }) },
+  { weight: 1, arbitrary: fc.constant({ do: 'optimize' as const }) },
+)
+const asked = fc.array(fc.tuple(fc.integer({ min: 0, max: SPAN }), fc.integer({ min: 0, max: SPAN }), fc.boolean()), { minLength: 2, maxLength: 2 })
+
+let fleets = 0
+test('the API counts what a naive model counts, whatever is said twice, late or anew', async () => {
+  await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 3, maxLength: 14 }), asked, async (steps, ranges) => {
+    const play = new Play(`fleet-${fleets++}`)
+    for (const one of steps) await play.step(one)
+    await play.check(ranges)
+    for (const table of ['crashes', 'bucket_counts', 'revised_crashes', 'device_crashes']) await world.clickhouse.command({ query: `OPTIMIZE TABLE ${table} FINAL` })
+    await play.check(ranges)
+  }), { numRuns: RUNS, seed: RUNS === 6 ? 20261122 : Date.now(), endOnFailure: true })
+}, 600_000)
+
+interface Kept extends Crash { id: string; revision: number; versions: Crash[] }
+
+class Play {
+  readonly fleet: string
+  readonly kept: Kept[] = []
+  written = 0
+  merges: Merges = mergesOf([])
+  readonly #merged: { bucket: string; into: string; reason: string; at: string; actor: string }[] = []
+
+  constructor(fleet: string) { this.fleet = fleet }
+
+  async step(one: Step): Promise<void> {
+    switch (one.do) {
+      case 'write': {
+        const added = one.crashes.map((each, n): Kept => ({ ...each, id: `${this.fleet}-${this.written++}-`.padEnd(32, 'x'), revision: 0, versions: [each] }))
+        this.kept.push(...added)
+        return this.#insert(added.map((each) => this.#row(each, each, 0)))
+      }
+      case 'again': // Every version of some of them, as a log that is read again and a worker that was frozen may say them.
+        return this.#insert(this.kept.filter((_, n) => (n + one.from) % 5 < one.share).flatMap((each) => each.versions.map((version, revision) => this.#row(each, version, revision))))
+      case 'revise': {
+        const each = this.kept[one.which % Math.max(1, this.kept.length)]
+        if (each === undefined) return
+        Object.assign(each, { bucket: one.bucket, evidence: one.evidence, waiting: one.waiting, revision: each.revision + 1 })
+        each.versions.push({ ...each })
+        return this.#insert([this.#row(each, each, each.revision)])
+      }
+      case 'forget': {
+        const of = { fleet: this.fleet, device: `dev-${one.device}` }
+        await forgetRows(world.clickhouse, of)
+        await this.#settled()
+        await forgetCrashes(world.clickhouse, of)
+        await this.#settled()
+        for (let n = this.kept.length - 1; n >= 0; n--) if (this.kept[n]!.device === one.device) this.kept.splice(n, 1)
+        return
+      }
+      case 'merge':
+        this.#merged.push({ bucket: bucketName(one.bucket), into: bucketName(one.into), reason: '', at: '', actor: '' })
+        this.merges = mergesOf(this.#merged)
+        return
+      case 'optimize':
+        await world.clickhouse.command({ query: 'OPTIMIZE TABLE bucket_counts' })
+    }
+  }
+
+  #settled = () => until(async () => (await rowsOf<{ n: string }>(world.clickhouse, 'SELECT count() AS n FROM system.mutations WHERE NOT is_done'))[0]?.n === '0', 'the rows are gone')
+
+  #insert(rows: ReturnType<typeof crashRow>[]): Promise<void> { return rows.length === 0 ? Promise.resolve() : insertCrashes(world.clickhouse, rows) }
+
+  #row({ id, at, device, verified, standing, swversion }: Kept, version: Crash, revision: number) {
+    return crashRow({
+      id, fleet: this.fleet, at: STORY_START + at, revision, device: `dev-${device}`, bucket: bucketName(version.bucket), evidence: version.evidence, standing, swversion,
+      auth_level: verified ? 'payload-signed' : 'project-key', missing_symbols: version.waiting ? [{ debug_file: 'x', debug_id: `m${device}`, code_id: '' }] : [], title: `title ${version.bucket}`,
+    })
+  }
+
+  async check(ranges: readonly (readonly [number, number, boolean])[]): Promise<void> {
+    for (const [a, b, whole] of ranges) {
+      const [low, high] = [Math.min(a, b), Math.max(a, b)].map((at) => STORY_START + (whole ? Math.floor(at / HOUR) * HOUR : at)) as [number, number]
+      await this.#checkRange(low, high)
+    }
+    for (const bucket of BUCKETS.map(bucketName)) {
+      const its = this.#counted().filter((each) => bucketName(each.bucket) === bucket)
+      const life = await readBucketLife(world.clickhouse, this.fleet, [bucket])
+      const times = its.map(({ at }) => STORY_START + at)
+      expect(life === null ? null : [life.first_seen, life.last_seen, life.evidence]).toEqual(
+        its.length === 0 ? null : [iso(Math.min(...times)), iso(Math.max(...times)), Math.max(...its.map(({ evidence }) => evidence))])
+    }
+    const timeline = await readDeviceTimeline(world.clickhouse, this.fleet, 'dev-1')
+    expect(timeline.map(({ id, bucket }) => [id, bucket]).toSorted()).toEqual(this.kept.filter(({ device }) => device === 1).map(({ id, bucket }) => [id, bucketName(bucket)]).toSorted())
+  }
+
+  async #checkRange(from: number, to: number): Promise<void> {
+    const scope = { fleet: this.fleet, from, to }
+    const its = this.#counted(from, to)
+    for (const swversion of ['', '1']) {
+      const listed = await readBuckets(world.clickhouse, { scope, merges: this.merges, limit: 50, filter: swversion === '' ? {} : { swversion } })
+      const model = groupBy(its.filter((each) => swversion === '' || each.swversion === swversion), ({ bucket }) => this.merges.target(bucketName(bucket)))
+      expect(Object.fromEntries(listed.map(({ id, crashes, devices, verified_devices, evidence }) => [id, [crashes, devices, verified_devices, evidence]]))).toEqual(
+        Object.fromEntries([...model].map(([id, of]) => [id, [of.length, devicesOf(of), devicesOf(of.filter(({ verified }) => verified)), Math.max(...of.map(({ evidence }) => evidence))]])))
+    }
+    const middle = Math.floor((from + to) / 2)
+    const changes = await readChanges(world.clickhouse, scope, middle, this.merges)
+    const late = its.filter(({ at }) => STORY_START + at >= middle)
+    const waiting = late.filter((each) => each.waiting)
+    expect([changes.crashes, changes.devices.now, changes.by_evidence, changes.unsymbolicated]).toEqual([
+      { now: late.length, before: its.length - late.length }, devicesOf(late), [0, 1, 2, 3, 4].map((evidence) => late.filter((each) => each.evidence === evidence).length),
+      { crashes: waiting.length, devices: devicesOf(waiting), modules: devicesOf(waiting) },
+    ])
+    const hours = { ...scope, from: Math.floor(from / HOUR) * HOUR, to: Math.ceil(to / HOUR) * HOUR }
+    if (hours.from === hours.to) return
+    const hourly = this.#counted(hours.from, hours.to)
+    const slots = (of: readonly Kept[]) => Array.from({ length: (hours.to - hours.from) / HOUR }, (_, slot) => of.filter(({ at }) => Math.floor((STORY_START + at - hours.from) / HOUR) === slot))
+    const series = await readSeries(world.clickhouse, hours, HOUR)
+    expect([series.crashes, series.devices]).toEqual([slots(hourly).map((slot) => slot.length), slots(hourly).map(devicesOf)])
+    const [name] = [this.merges.target(bucketName(1))]
+    const lines = await readSparklines(world.clickhouse, hours, HOUR, this.merges, [name])
+    expect(lines.get(name)).toEqual(slots(hourly.filter(({ bucket }) => this.merges.target(bucketName(bucket)) === name)).map((slot) => slot.length))
+  }
+
+  #counted(from = 0, to = Infinity): Kept[] {
+    return this.kept.filter(({ at, standing }) => standing !== 'stale-counter' && STORY_START + at >= from && STORY_START + at < to)
+  }
+}
+
+const iso = (ms: number): string => new Date(ms).toISOString()
+const devicesOf = (crashes: readonly Kept[]): number => new Set(crashes.map(({ device }) => device)).size
+function groupBy<T>(items: readonly T[], key: (item: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>()
+  for (const item of items) groups.set(key(item), [...groups.get(key(item)) ?? [], item])
+  return groups
+}
