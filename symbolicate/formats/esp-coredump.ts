@@ -223,6 +223,7 @@ const printable = (bytes: Uint8Array | null): string | null => {
 
 function dumpOf(chip: Chip, { tasks, pieces, elfSha256, crashed, special, details }: Contents, notes: Note[]): Dump {
   const memory = createMemory(pieces)
+  const modules = firmwareOf(chip, elfSha256)
   const threads = tasks.map((task): DumpThread => ({
     id: task.tcb,
     name: task.name ?? printable(memory.bytes(BigInt(task.tcb) + NAME_AT, 16)),
@@ -240,8 +241,8 @@ function dumpOf(chip: Chip, { tasks, pieces, elfSha256, crashed, special, detail
     exception: exceptionOf(chip, special, details),
     crashingThread: crashedAt,
     threads,
-    modules: firmwareOf(chip, elfSha256),
-    mainModule: 0,
+    modules,
+    mainModule: modules.findIndex(({ name }) => name === 'firmware'),
     unloadedModules: [],
     memory,
     regions: [],

@@ -10,7 +10,7 @@
  *
  * A log may hold several; the last one is the crash that it was sent for.
  */
-import type { Dump, DumpThread, Exception, MemoryRegion, Note } from './dump.ts'
+import type { Dump, DumpThread, Exception, Note } from './dump.ts'
 import { RISCV_REGISTERS } from './elf-core-registers.ts'
 import { chipOfCpu, firmwareOf, stackAt } from './esp-chip.ts'
 import { namedException } from './mcu-cause.ts'
@@ -42,11 +42,11 @@ export function parseEspPanic(bytes: Uint8Array): { dump: Dump } | ParseFailure 
   }
   const { exception, message } = readReason(text, cpu, registers)
   const elfSha256 = /ELF file SHA256: *([0-9a-f]{8,64})\b/.exec(text)?.[1] ?? null
-  const regions: MemoryRegion[] = []
+  const modules = firmwareOf(chipOfCpu(cpu), elfSha256)
   return {
     dump: {
       format: 'esp-panic', os: 'esp-idf', osVersion: null, cpu, exception, crashingThread: 0, threads: [thread],
-      modules: firmwareOf(chipOfCpu(cpu), elfSha256), mainModule: 0, unloadedModules: [], memory, regions,
+      modules, mainModule: modules.findIndex(({ name }) => name === 'firmware'), unloadedModules: [], memory, regions: [],
       annotations: { ...(elfSha256 === null ? {} : { elf_sha256: elfSha256 }), ...causes(registers) },
       abortMessage: message, pid: null, createdAt: null, notes,
     },

@@ -43,6 +43,8 @@ import { openStack, type StackWindow } from './stack.ts'
 const SCAN_WORDS_FIRST = 160
 /** Most functions are shorter: a link register that points this close, where nothing is known, is stale. */
 const NEAR = 4096n
+const MOST_STORED_ARGUMENTS = 8
+const LOOK_AHEAD = 4
 /** Handlers that interrupt handlers: as many as a processor has priorities, and no more. */
 const MOST_EXCEPTIONS = 16
 
@@ -273,12 +275,50 @@ class Walk {
     const sp = callee.registers[this.arch.sp] ?? null
     if (sp === null) return null
     const { modules, left } = this.shared
+    let unlikely: Caller | null = null
     for (const { value, slot } of this.stack.words(sp, callee.isContext ? SCAN_WORDS_FIRST : this.arch.scanWords, (word) => modules.find(word) >= 0)) {
       if (--left.candidates <= 0) return null
       const address = BigInt(value)
-      if (await this.isReturnAddress(address)) return { registers: this.arch.byScan(callee, this.stack, slot, address), trust: 'scan' }
+      if (!(await this.isReturnAddress(address))) continue
+      const found: Caller = { registers: this.arch.byScan(callee, this.stack, slot, address), trust: 'scan' }
+      if (!this.arch.linkIsKept) return found
+      const likely = await this.thatLeadsToCode(found.registers)
+      if (likely !== null) return { registers: likely, trust: 'scan' }
+      unlikely ??= found
+    }
+    return unlikely
+  }
+
+  /**
+   * Stacks of small processors are full of old return addresses and function pointers: the start of a function is one of the
+   * latter, and where there are call-frame rules, they must give a caller in code. A function with variable arguments has
+   * stored them above its return address, so the caller's stack may begin some words later.
+   */
+  private async thatLeadsToCode(registers: Registers): Promise<Registers | null> {
+    const { arch } = this
+    const behind = this.locate(registers[arch.ip]! & ~1n)
+    const { symbol } = await this.at(behind)
+    if (symbol !== null && symbol.functionOffset === behind.offset) return null
+    for (let words = 0; words <= MOST_STORED_ARGUMENTS; words++) {
+      const moved = [...registers]
+      moved[arch.sp] = registers[arch.sp]! + BigInt(words * arch.width)
+      if (moved[arch.sp]! % BigInt(arch.stackAlignment ?? 1) !== 0n) continue
+      if (await this.chains({ registers: moved, isContext: false })) return moved
     }
     return null
+  }
+
+  /** Do call-frame rules lead from here through code, to an entry or to where there are no rules? */
+  private async chains(from: Cursor): Promise<boolean> {
+    let cursor = from
+    for (let step = 0; step < LOOK_AHEAD; step++) {
+      const { rules, symbol } = await this.at(this.locate(this.instruction(cursor)))
+      if (rules === null || (symbol !== null && isEntry(symbol.function))) return true
+      const registers = callerByCfi(rules, this.arch, cursor, this.stack)
+      if (registers === null || !(await this.isReturnAddress(registers[this.arch.ip]!))) return false
+      cursor = { registers, isContext: false }
+    }
+    return true
   }
 
   /** Does the address lie in code that has a name? Without symbols for its module any place in it will do. */

@@ -8,7 +8,7 @@ import type { ModuleSymbols, SymbolSource } from '../../symbolicate/symbols/sour
 
 interface Known { name: string; buildId: string | null; sha256: string; symbols: ModuleSymbols }
 
-/** By build id, by the beginning of the file's SHA-256, and for a dump that names neither by the file's name; `only` answers for everything. */
+/** By build id, by the beginning of the file's SHA-256, and for a dump that names neither by the file's name; `only` answers for whatever names no build. */
 export function elfSymbols(paths: readonly string[], { only = false } = {}): SymbolSource {
   const known = paths.map((path): Known => {
     const bytes = readFileSync(path)
@@ -19,7 +19,7 @@ export function elfSymbols(paths: readonly string[], { only = false } = {}): Sym
   return {
     async find({ codeId, elfSha256, debugFile }) {
       const found = known.find(({ buildId, sha256, name }) =>
-        only || (elfSha256 ? sha256.startsWith(elfSha256) : codeId ? buildId === codeId : name === debugFile?.split('/').at(-1)))
+        elfSha256 ? sha256.startsWith(elfSha256) : codeId ? buildId === codeId : only ? !debugFile?.endsWith('-rom') : name === debugFile?.split('/').at(-1))
       return found ? { status: 'found', symbols: found.symbols } : { status: 'missing', reason: `nothing for ${debugFile}` }
     },
   }

@@ -40,6 +40,8 @@ export interface Arch {
   byScan(callee: Cursor, stack: StackWindow, slot: bigint, returnAddress: bigint): Registers
   /** Without CFI, the return address of a function that crashed is looked for in the link register before the stack. */
   linkIsKept?: true
+  /** Bytes that a stack pointer is a multiple of, between functions. */
+  stackAlignment?: number
   /** Returning to this "address" ends an exception: the registers of the code that it interrupted, or null for an ordinary address. */
   interrupted?(registers: Registers, stack: StackWindow): Registers | null
   /** A call arrived at its target and nothing ran there: the caller's registers, where they tell more than `link` does. */

@@ -31,6 +31,7 @@ export const CORTEX_M: Arch = {
   // A branch to an even address would leave Thumb state.
   isCode: (address) => (address & 1n) === 1n,
   linkIsKept: true,
+  stackAlignment: 8,
   interrupted,
 }
 

@@ -26,6 +26,7 @@ const riscv = (cpu: 'riscv32' | 'riscv64', width: 4 | 8): Arch => ({
   scanWords: 80,
   unwindTables: false,
   linkIsKept: true,
+  stackAlignment: 16,
   isCode: (address) => (address & 1n) === 0n,
   byFramePointer: (callee, stack) => framePointerCaller(BigInt(width), callee, stack),
   byScan: (_callee, _stack, slot, returnAddress) => {
