@@ -3,6 +3,7 @@
  * throws when a promise is broken: an outcome that is none of ours, an answer that the sandbox's parent would refuse, text
  * from outside of the input, two readings of one symbol file that differ.
  */
+import { zstdDecompressSync } from 'node:zlib'
 import { analyse } from '../../symbolicate/analyse.ts'
 import { messageOf } from '../../infra/service/errors.ts'
 import { parseJsStack } from '../../symbolicate/formats/js-stack.ts'
@@ -15,8 +16,8 @@ import { mapFrames } from '../../symbolicate/symbols/source-map.ts'
 import type { SymbolSource } from '../../symbolicate/symbols/source.ts'
 import { normaliseName } from '../../symbolicate/signature/normalise.ts'
 import type { AcceptedCrash } from '../../ingest/contract.ts'
-import { MANGLED, JS_STACKS, SOURCE_MAPS, MAP_ID } from './texts.ts'
-import { seedsOf, textSeeds } from './seeds.ts'
+import { ESP_PANICS, MANGLED, JS_STACKS, SOURCE_MAPS, MAP_ID } from './texts.ts'
+import { seedsOf, shrinkCore, textSeeds } from './seeds.ts'
 
 export interface Target {
   name: string
@@ -32,8 +33,16 @@ export const TARGETS: readonly Target[] = [
   dump('microdump', 'text/plain', { text: true, seeds: () => seedsOf('minidump/breakpad', { match: /^microdump-.*\.dmp$/ }) }),
   dump('sanitizer', 'text/plain', { text: true, seeds: () => seedsOf('text/clusterfuzz', { match: /\.txt$/, largest: 60_000, most: 400 }) }),
   dump('js-stack', 'application/vnd.overrun.js-stack+json', { text: true, seeds: () => textSeeds(JS_STACKS) }),
+  dump('elf-core', 'application/x-elf-core', { keep: 7, seeds: () => seedsOf('elf-core', { match: /\.core\.zst$/ }).map((bytes) => shrinkCore(zstdDecompressSync(bytes))), program: 'elf-core/programs' }),
+  dump('zephyr', 'application/x-zephyr-coredump', { text: true, seeds: () => seedsOf('mcu', { match: /\.log$/ }), program: 'mcu/cortex-m' }),
+  dump('zephyr-binary', 'application/x-zephyr-coredump', { keep: 4, seeds: () => seedsOf('mcu', { match: /\.log$/ }).flatMap(binaryOfLog), program: 'mcu/cortex-m' }),
+  dump('esp-base64', 'application/x-esp-coredump', { text: true, seeds: () => seedsOf('mcu/esp-idf', { match: /\.b64$/ }), program: 'mcu/esp-idf' }),
+  dump('esp-binary', 'application/x-esp-coredump', { keep: 4, seeds: () => seedsOf('mcu/esp-idf', { match: /\.b64$/ }).map(fromBase64Lines), program: 'mcu/esp-idf' }),
+  dump('esp-panic', 'text/plain', { text: true, seeds: () => textSeeds(ESP_PANICS), program: 'mcu/esp-idf' }),
+  dump('text', 'text/plain', { text: true, seeds: () => seedsOf('text/syzkaller', { match: /\d$|\.txt$/, largest: 40_000, most: 300 }).concat(seedsOf('mcu', { match: /\.log$/ })) }),
   { name: 'source-map', text: true, keep: 0, seeds: () => textSeeds(SOURCE_MAPS), run: runSourceMap },
   { name: 'breakpad-sym', text: true, keep: 7, seeds: () => seedsOf('minidump/symbols', { match: /\.sym$/, largest: 60_000 }).concat(seedsOf('minidump/breakpad', { match: /\.sym$/, largest: 60_000 }), seedsOf('symbols', { match: /\.sym$/, largest: 60_000 })), run: runPrepare },
+  { name: 'elf-dwarf', text: false, keep: 7, seeds: () => [...seedsOf('elf-core/programs', { match: /^sensord/, largest: 60_000 }), ...seedsOf('mcu', { match: /\.elf$/, largest: 120_000 })], run: runPrepare },
   { name: 'prepared', text: false, keep: 0, seeds: preparedSeeds, run: runPrepared },
   { name: 'demangle', text: true, keep: 0, seeds: () => textSeeds(MANGLED), run: runDemangle },
 ]
@@ -43,11 +52,14 @@ export const targetOf = (name: string): Target | undefined => TARGETS.find((targ
 /** Bytes that lie beside the input in memory: nothing may ever show them. */
 export const MARGIN_TEXT = 'BEYONDTHEEND'
 
-function dump(name: string, contentType: AcceptedCrash['contentType'], { text = false, keep = 0, seeds }: { text?: boolean; keep?: number; seeds(): Uint8Array[] }): Target {
+interface DumpTarget { text?: boolean; keep?: number; seeds(): Uint8Array[]; /** Folder with an ELF file whose symbols every module gets. */ program?: string }
+
+function dump(name: string, contentType: AcceptedCrash['contentType'], { text = false, keep = 0, seeds, program }: DumpTarget): Target {
+  const symbols = anySymbols(program)
   return {
     name, text, keep, seeds,
     async run(bytes) {
-      const analysis = await analyse({ bytes, contentType, claims: {}, annotations: {} }, { symbols: anySymbols(), maps: { find: async () => null } })
+      const analysis = await analyse({ bytes, contentType, claims: {}, annotations: {} }, { symbols, maps: { find: async () => null } })
       const answer = frame({ t: 'analysis', analysis })
       if (answer.length > ANSWER_BYTES) throw new Error(`an answer of ${answer.length} bytes`)
       refuseMargin(checkAnswer(createFrameReader(ANSWER_BYTES).push(answer)[0]))
@@ -59,14 +71,31 @@ function dump(name: string, contentType: AcceptedCrash['contentType'], { text = 
 const ANSWER_BYTES = 4 * 1024 * 1024
 
 /** Symbols of one program for every module: rules and lines that fit nothing are asked all the same. */
-let symbols: PreparedSymbols | null = null
-const anySymbols = (): SymbolSource => ({
-  async find({ debugId }) {
-    if (debugId === null) return { status: 'no-id', reason: 'none' }
-    symbols ??= openPrepared(preparedSeeds()[0]!)!
-    return { status: 'found', symbols }
-  },
-})
+function anySymbols(program: string | undefined): SymbolSource {
+  let symbols: PreparedSymbols | null = null
+  return {
+    async find({ debugId, elfSha256 }) {
+      if (debugId === null && elfSha256 == null) return { status: 'no-id', reason: 'none' }
+      symbols ??= openPrepared(program === undefined ? preparedSeeds()[0]! : preparedProgram(program))!
+      return { status: 'found', symbols }
+    },
+  }
+}
+
+function preparedProgram(folder: string): Uint8Array {
+  const [program] = seedsOf(folder, { match: /^(?:sensord-nofp|fw-1-ssp\.elf|esp32\.elf)$/, largest: 4_000_000 })
+  const answer = program && prepare(program, 'program')
+  if (answer?.t !== 'prepared' || !('bytes' in answer.prepared)) throw new Error(`no program in ${folder}`)
+  return answer.prepared.bytes
+}
+
+/** `#CD:5a4502...` lines to the bytes that they spell. */
+function binaryOfLog(log: Uint8Array): Uint8Array[] {
+  const digits = [...Buffer.from(log).toString('latin1').matchAll(/#CD:((?:[0-9a-f]{2})+)\s*$/gm)].map(([, line]) => line).join('')
+  return digits === '' ? [] : [new Uint8Array(Buffer.from(digits, 'hex'))]
+}
+
+const fromBase64Lines = (text: Uint8Array): Uint8Array => new Uint8Array(Buffer.concat(Buffer.from(text).toString('latin1').split('\n').map((line) => Buffer.from(line.trim(), 'base64'))))
 
 function preparedSeeds(): Uint8Array[] {
   return seedsOf('symbols/sensord', { match: /\.sym$/ }).concat(seedsOf('symbols/bpdaemon', { match: /\.sym$/ })).map((bytes) => {

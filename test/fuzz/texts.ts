@@ -27,3 +27,16 @@ export const MANGLED: readonly string[] = [
   '_RNvCs1234_7mycrate3foo', '_RINvNtC3std3mem8align_ofdE', '_RNvXs5_NtCsd4VYFwevHkG_4core3fmtINtB5_9ArgumentsEB5_', '_RNCNvCs1234_7mycrate4main0B3_',
   '?push_back@?$vector@HV?$allocator@H@std@@@std@@QEAAX$$QEAH@Z', '?Foo@Bar@@UEAAPEAXI@Z', '??_7type_info@@6B@', '?f@@YAXP6AXH@Z@Z', '$s4main3FooV3baryyF', '__ZN3foo3barEv', 'plain_name',
 ]
+
+/** ESP-IDF's panic handler on both of its CPUs (esp_system's panic output). */
+export const ESP_PANICS: readonly string[] = [
+  [
+    "Guru Meditation Error: Core  0 panic'ed (LoadProhibited). Exception was unhandled.", '', 'Core  0 register dump:',
+    'PC      : 0x400d1f5c  PS      : 0x00060730  A0      : 0x800d2a1e  A1      : 0x3ffb4f50', 'A2      : 0x00000000  A3      : 0x3ffb4f80  A4      : 0x00000001  A5      : 0x00000000',
+    'EXCVADDR: 0x00000010  LBEG    : 0x400014fd  LEND    : 0x4000150d  LCOUNT  : 0xffffffff', '', 'Backtrace: 0x400d1f59:0x3ffb4f50 0x400d2a1b:0x3ffb4f70 |<-CORRUPTED', '', 'ELF file SHA256: 8e2f4b0a7', '', 'Rebooting...',
+  ].join('\r\n'),
+  [
+    "Guru Meditation Error: Core  0 panic'ed (Load access fault). Exception was unhandled.", '', 'Core  0 register dump:', 'MEPC    : 0x42005d0c  RA      : 0x42005d0a  SP      : 0x3fc8fb90  GP      : 0x3fc8a600',
+    'MSTATUS : 0x00001881  MTVEC   : 0x40380001  MCAUSE  : 0x00000005  MTVAL   : 0x00000000', '', 'Stack memory:', '3fc8fb90: 0x00000000 0x42005d0a 0x00000000 0x42016b2a 0x3fc8fbb0 0x00000000 0x00000000 0x00000000',
+  ].join('\n'),
+]
