@@ -31,6 +31,7 @@ export interface Installation {
   trust(fleet: Fleet): Promise<void>
   counted(): Promise<Counted>
   rows<T>(query: string): Promise<T[]>
+  command(query: string): Promise<void>
   stop(): Promise<void>
 }
 
@@ -107,6 +108,7 @@ export async function startInstallation({ linked = false, settings = {} }: { lin
       },
       counted: () => countedIn((query) => rowsOf(clickhouse as ClickHouse, query)),
       rows: (query) => rowsOf(clickhouse, query),
+      async command(query) { await clickhouse.command({ query }) },
     }
   } catch (error) {
     await stop()

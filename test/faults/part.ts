@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { cleanEnvironment } from '../system/overrun-process.ts'
 import { processesOf } from '../system/processes.ts'
 
 /** One `overrun` command as a process of its own: hurt, ended and started again, always the same way. */
@@ -36,7 +37,7 @@ export function createPart(name: string, command: readonly string[], environment
 
   async function start({ wrap = [], env = {} }: Parameters<Part['start']>[0] = {}): Promise<void> {
     const [file = '', ...args] = [...wrap, process.execPath, 'overrun.ts', ...command, '--json']
-    const started = child = spawn(file, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'], detached: true, env: { ...process.env, ...environment, ...env } })
+    const started = child = spawn(file, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'], detached: true, env: cleanEnvironment({ ...environment, ...env }) })
     const end = () => { try { process.kill(-started.pid!, 'SIGKILL') } catch { /* Gone already. */ } }
     process.once('exit', end)
     gone = new Promise((resolve) => started.once('close', (code, signal) => {

@@ -1,10 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import kafkajs from 'kafkajs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { needs } from '../system/java.ts'
 import { createDevices, seeded, type Devices } from './devices.ts'
 import { startInstallation, type Installation } from './installation.ts'
-import { judge, recovery } from './oracle.ts'
-import { long, seed } from './scenario.ts'
+import { judge, keep, recovery } from './oracle.ts'
+import { long, seed, until } from './scenario.ts'
+import { toxiproxyNeeds, type Toxic } from './toxiproxy.ts'
 
 /**
  * The large installation, hurt while devices send: its processes killed and frozen, its broker killed, partitions moved in
@@ -17,7 +19,7 @@ describe.skipIf(skip)(`ingest, workers and dashboard as processes of their own${
   let world: Installation
   let devices: Devices
   beforeAll(async () => {
-    world = await startInstallation()
+    world = await startInstallation({ linked: !toxiproxyNeeds.skip })
     devices = createDevices({ urls: () => world.urls(), random })
     await world.trust(devices.fleet)
   }, 180_000)
@@ -28,9 +30,13 @@ describe.skipIf(skip)(`ingest, workers and dashboard as processes of their own${
     const before = devices.acknowledged.size
     devices.start()
     await delay(500)
-    for (let time = 0; time < times; time++) await hurt(time)
-    const since = performance.now()
-    await devices.stop()
+    let since = performance.now()
+    try {
+      for (let time = 0; time < times; time++) await hurt(time)
+      since = performance.now()
+    } finally {
+      await devices.stop()
+    }
     await recovery(async () => Number((await world.rows<{ n: string }>('SELECT uniqExact(id) AS n FROM crashes'))[0]?.n), (n) => n >= devices.acknowledged.size)
     const outcome = judge(fault, { times, devices, counted: await world.counted(), seconds: (performance.now() - since) / 1000, before })
     expect(outcome.acknowledged).toBeGreaterThan(0)
@@ -72,4 +78,76 @@ describe.skipIf(skip)(`ingest, workers and dashboard as processes of their own${
     expect(await worker.stop()).toBe('exit code 0')
     await worker.start()
   }), long ? 600_000 : 120_000)
+
+  describe.skipIf(toxiproxyNeeds.skip)(`the network between them${toxiproxyNeeds.note}`, () => {
+    const between = long ? ['kafka', ...['ingest', 'symbolicate', 'dashboard'].flatMap((role) => [`${role}-clickhouse`, `${role}-s3`])] : ['kafka', 'symbolicate-clickhouse', 'ingest-s3']
+    for (const [index, link] of between.entries()) {
+      const toxics = long ? TOXICS : TOXICS.filter((_, n) => n % between.length === index)
+      test(`${link}: ${toxics.map(({ name }) => name).join(', ')}`, () => survive(`network ${link}`, toxics.length, async (time) => {
+        const { toxic, streams } = toxics[time]!
+        for (const stream of streams) await world.links.get(link)!.poison(toxic, stream)
+        await delay(long ? 6_000 : 2_500)
+        await world.links.get(link)!.heal()
+        await delay(500)
+      }), long ? 600_000 : 120_000)
+    }
+  })
+
+  test('a table that takes no rows, and a server that says "too many parts": lag, not loss', () => survive('ClickHouse: read-only, too many parts', long ? 6 : 2, async (time) => {
+    const [set, reset] = time % 2 === 0 ? ['MODIFY SETTING table_readonly = 1', 'MODIFY SETTING table_readonly = 0'] : ['MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1, max_delay_to_insert = 1', 'RESET SETTING parts_to_throw_insert, parts_to_delay_insert, max_delay_to_insert']
+    await world.command(`ALTER TABLE crashes ${set}`)
+    await delay(3_000)
+    await world.command(`ALTER TABLE crashes ${reset}`)
+  }), 180_000)
+
+  test('two contract versions in flight: workers first, then ingests, and back again with the new ones under way', async () => {
+    const next = { env: { NODE_OPTIONS: `--import=${new URL('./next-version.ts', import.meta.url).href}` } }
+    await survive('rolling upgrade, two contract versions', 1, async () => {
+      for (const part of [...world.workers, ...world.ingests]) {
+        expect(await part.stop()).toBe('exit code 0')
+        await part.start(next)
+        await delay(500)
+      }
+      // Back: what the new ingests wrote is still there for the new workers; the old ingests come first.
+      for (const part of [...world.ingests, ...world.workers]) {
+        if (part === world.workers[0]) {
+          const written = [...devices.acknowledged]
+          const isCounted = async () => { const { crashes } = await world.counted(); return written.every((id) => crashes.has(id)) }
+          await until(isCounted, 'the new workers have counted what the new ingests wrote', 120_000)
+        }
+        expect(await part.stop()).toBe('exit code 0')
+        await part.start()
+      }
+    })
+  }, 240_000)
+
+  test('retention that passed before a worker read: reported to the message, and what is left is counted', async () => {
+    for (const worker of world.workers) await worker.stop()
+    await devices.send(60)
+    const kafka = new kafkajs.Kafka({ brokers: world.kafka.brokers, logLevel: kafkajs.logLevel.NOTHING })
+    const admin = kafka.admin()
+    await admin.connect()
+    const partitions = await admin.fetchTopicOffsets('crashes.accepted')
+    await admin.deleteTopicRecords({ topic: 'crashes.accepted', partitions: partitions.map(({ partition, high, low }) => ({ partition, offset: String(Math.max(Number(low), Number(high) - 2)) })) })
+    await admin.disconnect()
+    await devices.send(20)
+    for (const worker of world.workers) await worker.start()
+    const gone = async () => Number((await world.rows<{ n: string }>('SELECT sum(end_offset - first_offset) AS n FROM log_gaps FINAL'))[0]?.n)
+    const counted = async () => (await world.counted()).crashes.size
+    await until(async () => (await counted()) + (await gone()) >= devices.acknowledged.size, 'each is counted or told as lost', 60_000)
+    const reported = await gone()
+    expect(reported).toBeGreaterThan(0)
+    keep({ fault: 'Kafka retention passed before it was read', times: 1, acknowledged: 80, lost: devices.acknowledged.size - (await counted()) - reported, duplicated: 0, invented: 0, letters: reported, seconds: null, note: 'letters: lost to retention, and reported' })
+    expect((await counted()) + reported).toBe(devices.acknowledged.size)
+  }, 180_000)
 })
+
+/** What a network does; `streams` says in which direction. Answers that never come although the other side did its work are the lost acknowledgement. */
+const TOXICS: readonly { name: string; toxic: Toxic; streams: readonly ('downstream' | 'upstream')[] }[] = [
+  { name: 'acknowledgement lost', toxic: { type: 'timeout', timeout: 0 }, streams: ['downstream'] },
+  { name: 'black hole', toxic: { type: 'timeout', timeout: 0 }, streams: ['downstream', 'upstream'] },
+  { name: 'reset', toxic: { type: 'reset_peer', timeout: 100 }, streams: ['downstream'] },
+  { name: 'latency', toxic: { type: 'latency', latency: 300, jitter: 200 }, streams: ['downstream', 'upstream'] },
+  { name: 'bandwidth', toxic: { type: 'bandwidth', rate: 30 }, streams: ['downstream', 'upstream'] },
+  { name: 'cut in an answer', toxic: { type: 'limit_data', bytes: 2_000 }, streams: ['downstream'] },
+]
