@@ -37,14 +37,15 @@ export function createBare({ accept, transport, throttle, charge, blobs, budget,
   logger: Logger
   limits: Limits
 }): (arrival: Arrival & { query: Record<string, unknown> }, contentType: AcceptedCrash['contentType']) => Promise<Accepted | Refusal> {
-  return async function bare({ request, source, requestId, goOn, query }, contentType) {
-    const wait = throttle.source(source)
+  return async function bare({ request, origin, requestId, goOn, query }, contentType) {
+    const wait = throttle.source(origin)
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
     const peer = judgeHeaders(request, limits) ?? transport.peerOf(request) ?? refuse('not-authenticated', 'a dump without a manifest, from a connection that shows no certificate and no token')
     if (isRefusal(peer)) {
-      throttle.failed(source)
+      throttle.failed(origin)
       return peer
     }
+    throttle.proved(origin)
     const later = charge(peer)
     if (later) return later
     goOn()
@@ -53,7 +54,7 @@ export function createBare({ accept, transport, throttle, charge, blobs, budget,
     })
     if (isRefusal(held)) return held
     const annotations = annotationsOf(new Map(), query)
-    return accept.unsigned({ sender: { ...peer, level: 'transport-authenticated' }, source, receivedAt: clock.now(), held, contentType, claims: claimsOf(annotations), annotations })
+    return accept.unsigned({ sender: { ...peer, level: 'transport-authenticated' }, source: origin.source, receivedAt: clock.now(), held, contentType, claims: claimsOf(annotations), annotations })
   }
 }
 

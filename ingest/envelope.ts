@@ -55,23 +55,23 @@ export function createEnvelope(deps: Pick<SubmitDeps, 'accept' | 'registry' | 't
   }
 
   return async function envelope(upload) {
-    const { source, query } = upload
-    const wait = throttle.source(source)
+    const { origin, query } = upload
+    const wait = throttle.source(origin)
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
     const sender = senderOf(upload, deps)
     if (isRefusal(sender)) {
-      throttle.failed(source)
+      throttle.failed(origin)
       return sender
     }
-    const later = sender.level === 'transport-authenticated' ? charge(sender) : laterIf(throttle.upload(source))
+    const later = sender.level === 'transport-authenticated' ? charge(sender) : laterIf(throttle.upload(origin.source))
     if (later) return later
     try {
       const held = await readDump(upload)
       const annotations = annotationsOf(new Map(), query)
-      return await accept.unsigned({ sender, source, receivedAt: clock.now(), held, contentType: 'application/x-minidump', claims: claimsOf(annotations), annotations })
+      return await accept.unsigned({ sender, source: origin.source, receivedAt: clock.now(), held, contentType: 'application/x-minidump', claims: claimsOf(annotations), annotations })
     } catch (error) {
       if (!(error instanceof Refused)) throw error
-      if (statusOf(error.refusal.slug) < 500 && statusOf(error.refusal.slug) !== 408) throttle.failed(source)
+      if (statusOf(error.refusal.slug) < 500 && statusOf(error.refusal.slug) !== 408) throttle.failed(origin)
       return error.refusal
     }
   }

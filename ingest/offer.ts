@@ -43,7 +43,7 @@ export function createOffer({ statement, accept, known, replay, registry, clock 
     if (same === null || !trusted(registry.deviceStatus(fleet, same.deviceId))) return { status: 'send', id }
 
     const held = { dump: { bytes: new Uint8Array(0) }, size: claims.size, digest, release() {}, async discard() {} }
-    return accept.signed({ verified, source: arrival.source, receivedAt, held, annotations: {}, claimedOf: same.id })
+    return accept.signed({ verified, source: arrival.origin.source, receivedAt, held, annotations: {}, claimedOf: same.id })
   }
 }
 

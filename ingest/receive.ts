@@ -13,7 +13,7 @@ import { isRefusal, refuse, type Refusal } from './outcome.ts'
 import { retryLater, type ChargeQuota } from './quota.ts'
 import type { Replay } from './replay.ts'
 import { spool, type Budget, type Held } from './spool.ts'
-import type { Throttle } from './throttle.ts'
+import type { Origin, Throttle } from './throttle.ts'
 import type { Verified, Verifier } from './verify.ts'
 
 /**
@@ -47,7 +47,8 @@ export interface ReceiveDeps {
 
 export interface Arrival {
   request: IncomingMessage
-  source: string
+  /** Where it came from; `source` alone is kept. */
+  origin: Origin
   requestId: string
   /** Tells a sender who waits for it to send the body. */
   goOn(): void
@@ -93,16 +94,17 @@ export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<
   }
 
   return async function receive(arrival) {
-    const { source, requestId } = arrival
-    const wait = throttle.source(source)
+    const { origin, requestId } = arrival
+    const wait = throttle.source(origin)
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
 
     const proven = await prove(arrival)
     if (isRefusal(proven)) {
       // A leaf that was forgotten here (a restart) is nobody's fault, and to say so costs nothing.
-      if (proven.slug !== 'x5t-unknown') throttle.failed(source)
+      if (proven.slug !== 'x5t-unknown') throttle.failed(origin)
       return proven
     }
+    throttle.proved(origin)
     const { verified } = proven
     const { fleet, deviceKeyId, epoch, claims, manifest } = verified
 
@@ -128,7 +130,7 @@ export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<
       await held.discard()
       return refuse('digest-mismatch', `dump: SHA-256 is ${held.digest}, the manifest signs ${digest}`)
     }
-    return accept.signed({ verified, source, receivedAt: clock.now(), held, annotations: {} })
+    return accept.signed({ verified, source: origin.source, receivedAt: clock.now(), held, annotations: {} })
   }
 }
 

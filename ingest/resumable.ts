@@ -12,7 +12,7 @@ import { retryLater, type ChargeQuota } from './quota.ts'
 import { manifestOfText } from './receive.ts'
 import type { Replay } from './replay.ts'
 import { spool, type Budget } from './spool.ts'
-import type { Throttle } from './throttle.ts'
+import type { Origin, Throttle } from './throttle.ts'
 import type { Upload, Uploads } from './uploads.ts'
 import type { Verified, Verifier } from './verify.ts'
 
@@ -32,7 +32,7 @@ import type { Verified, Verifier } from './verify.ts'
  * asked again, because a key may have been revoked since. When the log can't take it, the upload stays and the last PATCH
  * is sent again, with no content. A sender who lost the last answer begins anew and is told `duplicate`.
  */
-export interface Piece { request: IncomingMessage; source: string; requestId: string; goOn(): void }
+export interface Piece { request: IncomingMessage; origin: Origin; requestId: string; goOn(): void }
 
 export type Progress =
   | { kind: 'accepted'; accepted: Accepted }
@@ -98,9 +98,9 @@ export function createResumable({ uploads, uploadLimits, accept, verifier, repla
   const limitOf = (createdAt: number): string =>
     `max-size=${uploadLimits.dumpBytes}, max-age=${Math.max(0, Math.floor((createdAt + uploadLimits.expiryMs - clock.now()) / 1000))}`
 
-  async function complete(upload: Upload, { source, requestId }: Piece): Promise<Progress | RefusedPiece> {
+  async function complete(upload: Upload, { origin, requestId }: Piece): Promise<Progress | RefusedPiece> {
     const headers = { 'upload-complete': '?1' }
-    const outcome = await finish(upload, source, requestId)
+    const outcome = await finish(upload, origin.source, requestId)
     // Only what may be better later keeps the upload.
     if (!isRefusal(outcome) || outcome.slug !== 'overloaded') await uploads.remove(upload)
     return isRefusal(outcome) ? { ...outcome, headers } : { kind: 'accepted', accepted: outcome }
@@ -128,26 +128,27 @@ export function createResumable({ uploads, uploadLimits, accept, verifier, repla
   }
 
   async function withUpload(token: string, piece: Piece, work: (upload: Upload) => Promise<Progress | RefusedPiece>): Promise<Progress | RefusedPiece> {
-    const wait = throttle.source(piece.source)
+    const wait = throttle.source(piece.origin)
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
     return alone(token, piece, async () => {
       const upload = await uploads.find(token, clock.now())
       if (upload !== null) return work(upload)
-      throttle.failed(piece.source)
+      throttle.failed(piece.origin)
       return refuse('upload-unknown', 'upload: complete, expired, replaced or never begun')
     })
   }
 
   return {
     async create(piece) {
-      const wait = throttle.source(piece.source)
+      const wait = throttle.source(piece.origin)
       if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
       const last = booleanOf(piece.request.headers['upload-complete'])
       const verified = last === null ? refuse('upload-malformed', 'Upload-Complete is neither ?0 nor ?1') : await prove(piece)
       if (isRefusal(verified)) {
-        if (verified.slug !== 'x5t-unknown') throttle.failed(piece.source)
+        if (verified.slug !== 'x5t-unknown') throttle.failed(piece.origin)
         return verified
       }
+      throttle.proved(piece.origin)
       const later = charge(verified)
       if (later) return later
       const { fleet, deviceId, deviceKeyId, epoch, claims, manifest } = verified

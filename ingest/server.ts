@@ -31,7 +31,7 @@ import { createResumable, type Progress, type RefusedPiece } from './resumable.t
 import { createBudget } from './spool.ts'
 import { createReceiveStatement } from './statement.ts'
 import { createSubmit } from './submit.ts'
-import { createThrottle, sourceOf } from './throttle.ts'
+import { createThrottle, originOf } from './throttle.ts'
 import { keepFresh, tlsOptions } from './tls.ts'
 import { createTransport } from './transport.ts'
 import { createUploads } from './uploads.ts'
@@ -104,7 +104,7 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
 
   const arrivalOf = (request: FastifyRequest, reply: FastifyReply) => ({
     request: request.raw,
-    source: sourceOf(transport.addressOf(request.raw)),
+    origin: originOf(transport.addressOf(request.raw)),
     requestId: request.id,
     goOn() { if (waitingToGoOn.delete(request.raw)) reply.raw.writeContinue() },
   })

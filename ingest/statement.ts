@@ -6,14 +6,14 @@ import { decodeManifest, MANIFEST_LIMITS, type Profile } from './manifest.ts'
 import type { IngestMetrics } from './metrics.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
 import { retryLater, type ChargeQuota } from './quota.ts'
-import type { Throttle } from './throttle.ts'
+import type { Origin, Throttle } from './throttle.ts'
 import type { Verified, Verifier } from './verify.ts'
 
 /**
  * A request whose whole body is one manifest (`application/cose`, RFC 9052): what an offer and a heartbeat send. Judged
  * in the order of cost like a crash (receive.ts): the network, the head of the request, the manifest, the quotas.
  */
-export interface Statement { request: IncomingMessage; source: string; goOn(): void }
+export interface Statement { request: IncomingMessage; origin: Origin; goOn(): void }
 export type ReceiveStatement = (statement: Statement, profile: Profile) => Promise<Verified | Refusal>
 
 export function createReceiveStatement({ verifier, throttle, charge, clock, limits, metrics }: {
@@ -39,13 +39,14 @@ export function createReceiveStatement({ verifier, throttle, charge, clock, limi
   }
 
   return async function receiveStatement(statement, profile) {
-    const wait = throttle.source(statement.source)
+    const wait = throttle.source(statement.origin)
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
     const verified = await prove(statement, profile)
     if (isRefusal(verified)) {
-      if (verified.slug !== 'x5t-unknown') throttle.failed(statement.source)
+      if (verified.slug !== 'x5t-unknown') throttle.failed(statement.origin)
       return verified
     }
+    throttle.proved(statement.origin)
     return charge(verified) ?? verified
   }
 }

@@ -16,7 +16,7 @@ import { retryLater, type ChargeQuota, type Later } from './quota.ts'
 import { manifestOfText } from './receive.ts'
 import type { Registry } from './registry.ts'
 import { spool, type Budget, type Held } from './spool.ts'
-import type { Throttle } from './throttle.ts'
+import type { Origin, Throttle } from './throttle.ts'
 import type { Peer, Transport } from './transport.ts'
 import type { Verified, Verifier } from './verify.ts'
 
@@ -47,7 +47,7 @@ export interface SubmitDeps {
   limits: Limits
 }
 
-export interface Upload { request: IncomingMessage; source: string; requestId: string; query: Record<string, unknown> }
+export interface Upload { request: IncomingMessage; origin: Origin; requestId: string; query: Record<string, unknown> }
 
 const PARTS = { files: 32, fields: 256, fieldNameSize: 256, fieldSize: 16 * 1024, headerPairs: 32, headerSize: 8 * 1024 }
 
@@ -66,7 +66,7 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
   }
 
   /** Reads all parts; whoever sent them is known before the first byte of the dump is. */
-  async function readParts({ request, source, requestId }: Upload, sender: UnsignedSender | Refusal): Promise<Parts> {
+  async function readParts({ request, origin, requestId }: Upload, sender: UnsignedSender | Refusal): Promise<Parts> {
     const form = formOf(request, limits)
     const parts: Parts = { fields: new Map(), held: null, verified: null }
     const stop = new AbortController()
@@ -103,7 +103,8 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
         if (dumpSeen) throw new Refused(refuse('multipart-malformed', 'upload_file_minidump came twice'))
         dumpSeen = true
         await signature
-        const later = parts.verified ? charge(parts.verified) : chargeUpload(orThrow(sender), source)
+        if (parts.verified) throttle.proved(origin)
+        const later = parts.verified ? charge(parts.verified) : chargeUpload(orThrow(sender), origin.source)
         if (later) throw new Refused(later)
         parts.held = orThrow(await spool(readBody(part, limits), {
           ...deps, blobKey: `dumps/upload-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: limits.dumpBytes,
@@ -127,8 +128,8 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
   }
 
   return async function submit(upload) {
-    const { request, source, query } = upload
-    const wait = throttle.source(source)
+    const { request, origin, query } = upload
+    const wait = throttle.source(origin)
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
     try {
       judgeHeaders(request)
@@ -136,7 +137,7 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
       const { fields, held, verified } = await readParts(upload, sender)
       const annotations = annotationsOf(fields, query)
       if (!held) throw new Refused(refuse('dump-missing', 'no part upload_file_minidump'))
-      const receivedAt = clock.now()
+      const [receivedAt, { source }] = [clock.now(), origin]
       if (!verified) return await accept.unsigned({ sender: orThrow(sender), source, receivedAt, held, contentType: 'application/x-minidump', claims: claimsOf(annotations), annotations })
       const mismatch = compare(held, verified)
       if (!mismatch) return await accept.signed({ verified, source, receivedAt, held, annotations })
@@ -144,7 +145,7 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
       return mismatch
     } catch (error) {
       if (!(error instanceof Refused)) throw error
-      if (chargeable(error.refusal)) throttle.failed(source)
+      if (chargeable(error.refusal)) throttle.failed(origin)
       return error.refusal
     }
   }

@@ -5,7 +5,8 @@ import type { Quotas } from './config.ts'
 /**
  * Who may still send. The quotas of a device, its issuer and its fleet are charged only after the signature is good, or
  * whoever holds a victim's certificate (it is public) could use them up and silence the victim. What fails is charged to
- * the network that sent it. The device is asked first and nobody is charged for a report that is refused: a device in a
+ * the address that sent it and to its network, so that a flood from many addresses is bounded too; an address from which
+ * a device has proven itself is not held to what its neighbours do. The device is asked first and nobody is charged for a report that is refused: a device in a
  * crash loop uses up its own quota and no more than that of its issuer's and its fleet's.
  *
  * Token buckets on the machine's monotonic time: a quota is about this machine's load, not about the story's clock.
@@ -14,14 +15,18 @@ import type { Quotas } from './config.ts'
 export interface Throttle {
   /** Null when this device may send now (it, its issuer and its fleet are charged one report), else whose quota is used up. */
   report(sender: Sender): Exhausted | null
-  /** Seconds until this network may try again; charges nothing. */
-  source(source: string): number
-  /** Charges one refused request to its network. */
-  failed(source: string): void
+  /** Seconds until somebody from there may try again; charges nothing. */
+  source(origin: Origin): number
+  /** Charges one refused request to its address and network. */
+  failed(origin: Origin): void
+  /** Somebody proved from there who they are. */
+  proved(origin: Origin): void
   /** Seconds until this network may upload unsigned reports again, 0 when it may now (and is charged one). */
   upload(source: string): number
 }
 
+/** `address`: what one subscriber has, an IPv4 address or a /64; `source`: the network around it, see sourceOf. */
+export interface Origin { address: string; source: string }
 export interface Sender { fleet: string; issuer: string; deviceId: string }
 export interface Exhausted { slug: 'quota-device' | 'quota-issuer' | 'quota-fleet'; seconds: number }
 
@@ -29,7 +34,9 @@ export function createThrottle(quotas: Quotas, now: () => number = () => perform
   const devices = createBuckets(quotas.deviceBurst, quotas.devicePerMinute, quotas.tracked, now)
   const issuers = createBuckets(quotas.issuerBurst, quotas.issuerPerMinute, quotas.tracked, now)
   const fleets = createBuckets(quotas.fleetBurst, quotas.fleetPerMinute, quotas.tracked, now)
-  const failures = createBuckets(quotas.sourceFailureBurst, quotas.sourceFailuresPerMinute, quotas.tracked, now)
+  const addresses = createBuckets(quotas.addressFailureBurst, quotas.addressFailuresPerMinute, quotas.tracked, now)
+  const proven = new LRUCache<string, true>({ max: quotas.tracked })
+  const networks = createBuckets(quotas.sourceFailureBurst, quotas.sourceFailuresPerMinute, quotas.tracked, now)
   const uploads = createBuckets(quotas.uploadBurst, quotas.uploadsPerMinute, quotas.tracked, now)
   return {
     report({ fleet, issuer, deviceId }) {
@@ -45,8 +52,12 @@ export function createThrottle(quotas: Quotas, now: () => number = () => perform
       for (const { buckets, key } of asked) buckets.take(key)
       return null
     },
-    source: (source) => failures.wait(source),
-    failed: (source) => { failures.take(source) },
+    source: ({ address, source }) => addresses.wait(address) || (proven.has(address) ? 0 : networks.wait(source)),
+    failed({ address, source }) {
+      addresses.take(address)
+      networks.take(source)
+    },
+    proved: ({ address }) => { proven.set(address, true) },
     upload: (source) => uploads.take(source),
   }
 }
@@ -78,9 +89,16 @@ function createBuckets(capacity: number, perMinute: number, tracked: number, now
   }
 }
 
-/** The network that a report came from: what is kept of an address, and what failures are charged to. */
+export function originOf(address: string | undefined): Origin {
+  const plain = plainOf(address)
+  return { address: isIPv6(plain) ? `${expandIPv6(plain).slice(0, 4).join(':')}::/64` : plain, source: sourceOf(plain) }
+}
+
+const plainOf = (address: string | undefined): string => address?.replace(/^::ffff:(?=\d+\.)/i, '').replace(/%.*$/, '') ?? ''
+
+/** The network that a report came from: all that is kept of an address. */
 export function sourceOf(address: string | undefined): string {
-  const plain = address?.replace(/^::ffff:(?=\d+\.)/i, '').replace(/%.*$/, '') ?? ''
+  const plain = plainOf(address)
   if (isIPv4(plain)) return `${plain.split('.').slice(0, 3).join('.')}.0/24`
   if (isIPv6(plain)) return `${expandIPv6(plain).slice(0, 3).join(':')}::/48`
   return 'unknown'

@@ -32,7 +32,7 @@ const EFFECT_MS = 5_000
 const now = Date.now()
 const fleet = createFleet({ devices: 6, name: 'acme', now })
 const next = createFleet({ devices: 1, name: 'acme-next', now })
-const settings = ingestSettingsSchema.parse({ port: 0, quotas: { devicePerMinute: 1e6, deviceBurst: 1e6, sourceFailureBurst: 1e6 } })
+const settings = ingestSettingsSchema.parse({ port: 0, quotas: { devicePerMinute: 1e6, deviceBurst: 1e6, addressFailureBurst: 1e6, sourceFailureBurst: 1e6 } })
 
 let world: TestDashboard
 let folder: string

@@ -53,7 +53,7 @@ afterAll(async () => {
 })
 
 async function openDoor(index: number): Promise<void> {
-  const settings = ingestSettingsSchema.parse({ port: 0, quotas: { devicePerMinute: 1e6, deviceBurst: 1e6, sourceFailureBurst: 1e6 } })
+  const settings = ingestSettingsSchema.parse({ port: 0, quotas: { devicePerMinute: 1e6, deviceBurst: 1e6, addressFailureBurst: 1e6, sourceFailureBurst: 1e6 } })
   const ingest = createIngest({
     settings, log: world.log, blobs: world.blobs, registry, clock, logger: quietLogger, metrics: createMetrics({ defaults: false }), directory: join(folder, `ingest-${index}`),
   })

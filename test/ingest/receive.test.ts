@@ -6,7 +6,7 @@ import { bodyOf, device, fleet, dial, FLEET, headOf, manifestOf, openDoor, seria
 import { bstr, forge, forgedBody, head, int, list, sorted, table, tstr, type Forgery } from './forge.ts'
 
 let door: Door
-beforeAll(async () => { door = await openDoor({ limits: { dumpBytes: 1024 * 1024, idleMs: 150 }, quotas: { sourceFailureBurst: 10_000 } }) })
+beforeAll(async () => { door = await openDoor({ limits: { dumpBytes: 1024 * 1024, idleMs: 150 }, quotas: { addressFailureBurst: 10_000, sourceFailureBurst: 10_000 } }) })
 afterAll(() => door.close())
 afterEach(() => { door.snapshot.fleets[FLEET]!.devices = {} })
 

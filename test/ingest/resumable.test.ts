@@ -58,7 +58,7 @@ test('a dump that came whole with the creation needs nothing else', async () => 
 })
 
 test('however a dump is cut and however often a piece is sent twice, the dump is the dump', async () => {
-  await open({ quotas: { deviceBurst: 1e6, sourceFailureBurst: 1e6 } })
+  await open({ quotas: { deviceBurst: 1e6, addressFailureBurst: 1e6, sourceFailureBurst: 1e6 } })
   let seq = 0
   await fc.assert(fc.asyncProperty(fc.uint8Array({ maxLength: 2000 }), fc.array(fc.nat(500), { maxLength: 6 }), fc.nat(3), async (bytes, cuts, repeat) => {
     const dump = Buffer.from(bytes)

@@ -55,7 +55,7 @@ test("a forger can't use up the quota of the device whose certificate it shows",
 })
 
 test('quota-source: a network that fails too often has to wait', async () => {
-  const { post, rejected } = await open({ quotas: { sourceFailureBurst: 2, sourceFailuresPerMinute: 1 } })
+  const { post, rejected } = await open({ quotas: { addressFailureBurst: 2, sourceFailureBurst: 2, sourceFailuresPerMinute: 1 } })
   const statuses = []
   for (let i = 0; i < 3; i++) statuses.push((await post(forgedBody({ key: stranger.key }))).status)
   expect(statuses).toEqual([401, 401, 429])

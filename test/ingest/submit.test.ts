@@ -7,7 +7,7 @@ import { forge } from './forge.ts'
 
 let door: Door
 beforeAll(async () => {
-  door = await openDoor({ limits: { dumpBytes: 600_000, inflatedBytes: 1_000_000, idleMs: 500 }, quotas: { sourceFailureBurst: 10_000, uploadBurst: 10_000 } })
+  door = await openDoor({ limits: { dumpBytes: 600_000, inflatedBytes: 1_000_000, idleMs: 500 }, quotas: { addressFailureBurst: 10_000, sourceFailureBurst: 10_000, uploadBurst: 10_000 } })
 })
 afterAll(() => door.close())
 afterEach(async () => {

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { quotasSchema } from '../../ingest/config.ts'
-import { createThrottle, sourceOf, type Throttle } from '../../ingest/throttle.ts'
+import { createThrottle, originOf, sourceOf, type Throttle } from '../../ingest/throttle.ts'
 
-const quotas = quotasSchema.parse({ deviceBurst: 3, devicePerMinute: 60, sourceFailureBurst: 2, sourceFailuresPerMinute: 60, tracked: 100 })
+const quotas = quotasSchema.parse({ deviceBurst: 3, devicePerMinute: 60, addressFailureBurst: 2, addressFailuresPerMinute: 60, sourceFailureBurst: 4, sourceFailuresPerMinute: 60, tracked: 100 })
 
 function atStandstill() {
   let at = 0
@@ -39,16 +39,33 @@ test('the devices of an issuer, and those of a fleet, share a quota each; whoeve
   expect(report('A', '1', 'another')).toBeUndefined()
 })
 
-test('a network that only asks is never slowed down, one that fails is', () => {
+const from = (host: number) => originOf(`192.0.2.${host}`)
+
+test('an address that only asks is never slowed down, one that fails is, and its neighbours are not', () => {
   const { throttle, advance } = atStandstill()
-  expect([1, 2, 3, 4].map(() => throttle.source('192.0.2.0/24'))).toEqual([0, 0, 0, 0])
-  throttle.failed('192.0.2.0/24')
-  expect(throttle.source('192.0.2.0/24')).toBe(0)
-  throttle.failed('192.0.2.0/24')
-  expect(throttle.source('192.0.2.0/24')).toBe(1)
-  expect(throttle.source('198.51.100.0/24')).toBe(0)
+  expect([1, 2, 3, 4].map(() => throttle.source(from(1)))).toEqual([0, 0, 0, 0])
+  throttle.failed(from(1))
+  expect(throttle.source(from(1))).toBe(0)
+  throttle.failed(from(1))
+  expect([throttle.source(from(1)), throttle.source(from(2)), throttle.source(originOf('198.51.100.1'))]).toEqual([1, 0, 0])
   advance(1000)
-  expect(throttle.source('192.0.2.0/24')).toBe(0)
+  expect(throttle.source(from(1))).toBe(0)
+})
+
+test('a network in which many addresses fail is slowed down as one, but for addresses from which a device has proven itself', () => {
+  const { throttle } = atStandstill()
+  throttle.proved(from(1))
+  for (let host = 2; host < 6; host++) throttle.failed(from(host))
+  expect([throttle.source(from(1)), throttle.source(from(6)), throttle.source(originOf('192.0.3.1'))]).toEqual([0, 1, 0])
+  throttle.failed(from(1))
+  throttle.failed(from(1))
+  expect(throttle.source(from(1))).toBe(1)
+})
+
+test.each([
+  ['192.0.2.7', '192.0.2.7'], ['::ffff:192.0.2.7', '192.0.2.7'], ['2001:db8:7:8:9::1', '2001:db8:7:8::/64'], ['2001:db8:7:8::2', '2001:db8:7:8::/64'], ['2001:db8:7:9::2', '2001:db8:7:9::/64'], [undefined, ''],
+])('what one subscriber has at %s is %s', (address, own) => {
+  expect(originOf(address).address).toBe(own)
 })
 
 test('the map is bounded: the least recently seen is forgotten', () => {
