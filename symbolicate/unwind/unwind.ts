@@ -19,7 +19,7 @@
  */
 import type { Trust } from '../contract.ts'
 import type { Cpu, Dump, DumpThread, Os } from '../formats/dump.ts'
-import type { ModuleSymbols, SymbolHit } from '../symbols/source.ts'
+import type { ModuleSymbols } from '../symbols/source.ts'
 import { type Arch, type Cursor, emptyRegisters, type Registers } from './arch/arch.ts'
 import { ARM, ARM_IOS } from './arch/arm.ts'
 import { ARM64 } from './arch/arm64.ts'
@@ -54,14 +54,16 @@ export type SymbolsOf = (module: number) => Promise<ModuleSymbols | null>
 /** For the threads of one dump: they share the budget, and what is known of a place in a module. */
 export function createUnwinder(dump: Dump, symbolsOf: SymbolsOf, budget: UnwindBudget = UNWIND_BUDGET): (thread: DumpThread) => Promise<Stack> {
   const arch = archOf(dump.cpu, dump.os)
-  const shared: Shared = { dump, modules: createModuleMap(dump.modules), symbolsOf, left: { ...budget }, known: new Map() }
+  const shared: Shared = { dump, modules: createModuleMap(dump.modules), symbols: new Map(), left: { ...budget }, known: new Map() }
 
   return async function unwind(thread) {
     if (isSpent(shared.left)) return { frames: [], omitted: 0, end: 'budget' }
     const registers = arch && thread.registers && fromDump(arch, thread.registers)
     if (!arch || !registers || (registers[arch.ip] == null && registers[arch.sp] == null)) return { frames: [], omitted: 0, end: 'no-registers' }
-    const walk = new Walk(shared, arch, openStack(dump, thread, registers[arch.sp] ?? 0n, arch.width))
-    const end = thread.given ? await walk.list(thread.given) : await walk.run({ registers, isContext: true })
+    const walk = new Walk(shared, arch, openStack(dump, thread, registers[arch.sp] ?? 0n, arch.width), { registers, isContext: true })
+    const goOn = (): Stack['end'] | SymbolsWanted => walk.untilWanted(() => (thread.given ? walk.list(thread.given) : walk.run()))
+    let end = goOn()
+    for (; end instanceof SymbolsWanted; end = goOn()) shared.symbols.set(end.module, await symbolsOf(end.module))
     const { frames, omitted } = foldRecursion(walk.frames)
     const kept = frames.slice(0, budget.kept)
     const cut = frames.length - kept.length
@@ -107,7 +109,21 @@ interface Caller { registers: Registers; trust: Trust; interrupted?: boolean }
 interface Place { module: number | null; offset: number }
 
 /** What the threads of a dump have in common. `left` is used up; `known` is bounded by it. */
-interface Shared { dump: Dump; modules: ModuleMap; symbolsOf: SymbolsOf; left: UnwindBudget; known: Map<number, Known> }
+interface Shared { dump: Dump; modules: ModuleMap; symbols: Map<number, ModuleSymbols | null>; left: UnwindBudget; known: Map<number, Known> }
+
+/**
+ * Thrown where the symbols of a module are needed that nobody has asked for yet: the walk stops, and once they are there the
+ * same step is done again. That happens once for each module, and all other steps never wait: to wait at each look-up, for
+ * what was nearly always known, took more time than the walk.
+ */
+class SymbolsWanted extends Error {
+  readonly module: number
+
+  constructor(module: number) {
+    super(`symbols of module ${module} are wanted`)
+    this.module = module
+  }
+}
 
 class Walk {
   readonly frames: Frame[] = []
@@ -115,61 +131,86 @@ class Walk {
   private readonly arch: Arch
   private readonly stack: StackWindow
   private exceptions = 0
+  /** The frame that comes next, or whose caller does: it stands as the last of `frames` when `isPushed`. */
+  private cursor: Cursor
+  private trust: Trust = 'context'
+  private isPushed = false
+  /** Of the budget, at the beginning of a step. */
+  private candidates = 0
 
-  constructor(shared: Shared, arch: Arch, stack: StackWindow) {
+  constructor(shared: Shared, arch: Arch, stack: StackWindow, first: Cursor) {
     this.shared = shared
     this.arch = arch
     this.stack = stack
+    this.cursor = first
   }
 
-  async run(first: Cursor): Promise<Stack['end']> {
-    let cursor = first
-    let trust: Trust = 'context'
-    if (first.registers[this.arch.ip] === null) {
-      const found = await this.byScan(first)
+  untilWanted(walk: () => Stack['end']): Stack['end'] | SymbolsWanted {
+    try {
+      return walk()
+    } catch (error) {
+      if (!(error instanceof SymbolsWanted)) throw error
+      this.shared.left.candidates = this.candidates
+      return error
+    }
+  }
+
+  /** Goes on where it stopped. */
+  run(): Stack['end'] {
+    const { left } = this.shared
+    this.candidates = left.candidates
+    if (this.cursor.registers[this.arch.ip] === null) {
+      const found = this.byScan(this.cursor)
       if (found === null) return 'no-registers'
-      cursor = { registers: found.registers, isContext: false }
-      trust = found.trust
+      this.cursor = { registers: found.registers, isContext: false }
+      this.trust = found.trust
     }
     for (;;) {
-      const symbol = await this.push(cursor, trust)
-      this.shared.left.walked--
-      if (isSpent(this.shared.left)) return 'budget'
+      this.candidates = left.candidates
+      if (!this.isPushed) {
+        this.push(this.cursor, this.trust)
+        this.isPushed = true
+        left.walked--
+      }
+      if (isSpent(left)) return 'budget'
+      const { symbol } = this.frames.at(-1)!
       const atEntry = symbol !== null && !symbol.approximate && isEntry(symbol.function)
-      const caller = await this.caller(cursor, atEntry)
-      if (caller === null) return isSpent(this.shared.left) ? 'budget' : atEntry ? 'entry' : 'no-caller'
-      cursor = { registers: caller.registers, isContext: caller.interrupted ?? false }
-      trust = caller.trust
+      const caller = this.caller(this.cursor, atEntry)
+      if (caller === null) return isSpent(left) ? 'budget' : atEntry ? 'entry' : 'no-caller'
+      this.cursor = { registers: caller.registers, isContext: caller.interrupted ?? false }
+      this.trust = caller.trust
+      this.isPushed = false
     }
   }
 
-  /** Instructions that the device listed itself, innermost first. */
-  async list(addresses: readonly bigint[]): Promise<Stack['end']> {
-    for (const [index, address] of addresses.entries()) {
+  /** Instructions that the device listed itself, innermost first; goes on where it stopped. */
+  list(addresses: readonly bigint[]): Stack['end'] {
+    const { left } = this.shared
+    this.candidates = left.candidates
+    for (const address of addresses.slice(this.frames.length)) {
       const registers = emptyRegisters(this.arch)
       registers[this.arch.ip] = address
-      await this.push({ registers, isContext: true }, index === 0 ? 'context' : 'given')
-      this.shared.left.walked--
-      if (isSpent(this.shared.left)) return 'budget'
+      this.push({ registers, isContext: true }, this.frames.length === 0 ? 'context' : 'given')
+      left.walked--
+      if (isSpent(left)) return 'budget'
     }
     return 'no-caller'
   }
 
-  private async push(cursor: Cursor, trust: Trust): Promise<SymbolHit | null> {
+  private push(cursor: Cursor, trust: Trust): void {
     const address = this.instruction(cursor)
     const place = this.locate(address)
-    const { symbol } = await this.at(place)
+    const { symbol } = this.at(place)
     this.frames.push({ depth: this.frames.length, trust, ...place, address, symbol, repeats: 1 })
-    return symbol
   }
 
-  private async caller(callee: Cursor, atEntry: boolean): Promise<Caller | null> {
-    const found = (await this.byEntryRule(callee)) ?? (await this.byCfi(callee)) ?? (await this.byLink(callee)) ?? this.byFramePointer(callee) ?? (atEntry ? null : await this.byScan(callee))
+  private caller(callee: Cursor, atEntry: boolean): Caller | null {
+    const found = this.byEntryRule(callee) ?? this.byCfi(callee) ?? this.byLink(callee) ?? this.byFramePointer(callee) ?? (atEntry ? null : this.byScan(callee))
     const interrupted = found && this.interrupted(found.registers)
     if (interrupted) return { registers: interrupted, trust: 'cfi', interrupted: true }
     if (found === null || !this.goesOn(callee, found.registers)) return null
     // A program may have a function of its own called `start`: then its caller is found without guessing, and in code.
-    return atEntry && !(await this.isReturnAddress(found.registers[this.arch.ip]!)) ? null : found
+    return atEntry && !this.isReturnAddress(found.registers[this.arch.ip]!) ? null : found
   }
 
   /** Stacks grow down: a caller's stack pointer is higher. Only a leaf that keeps its return address in a register may leave it. */
@@ -190,21 +231,21 @@ class Walk {
   }
 
   /** A program counter outside of all code was jumped to: nothing has run there yet that could have moved the stack pointer. */
-  private async byEntryRule(callee: Cursor): Promise<Caller | null> {
+  private byEntryRule(callee: Cursor): Caller | null {
     const { arch } = this
     if (!callee.isContext || this.locate(this.instruction(callee)).module !== null) return null
     const entered = arch.beforeEntry?.(callee) ?? null
-    if (entered !== null && (await this.isReturnAddress(entered[arch.ip]!))) return { registers: entered, trust: 'cfi' }
+    if (entered !== null && this.isReturnAddress(entered[arch.ip]!)) return { registers: entered, trust: 'cfi' }
     const sp = callee.registers[arch.sp] ?? null
     const pushed = arch.link === null && sp !== null ? this.stack.word(sp) : null
     const returnAddress = arch.link === null ? pushed : (callee.registers[arch.link] ?? null)
     if (sp === null || returnAddress === null) return null
     const target = arch.strip(returnAddress)
     const behindCall = pointsBehindCall(this.shared.dump.memory, arch.cpu, target)
-    if (behindCall === false || !(await this.isReturnAddress(target))) return null
+    if (behindCall === false || !this.isReturnAddress(target)) return null
     const registers = this.leafCaller(callee, target, arch.link === null ? sp + BigInt(arch.width) : sp)
     // Neither the code's bytes nor its symbols have confirmed it: then it is what a scan would have found.
-    const { hasSymbols } = await this.at(this.locate(target - 1n))
+    const { hasSymbols } = this.at(this.locate(target - 1n))
     return { registers, trust: behindCall || hasSymbols ? 'cfi' : 'scan' }
   }
 
@@ -213,7 +254,7 @@ class Walk {
    * only trace of the direct one. After a call lr is stale and points into the function itself; in a function that has
    * pushed its frame and not called yet it repeats what is stored there.
    */
-  private async byLink(callee: Cursor): Promise<Caller | null> {
+  private byLink(callee: Cursor): Caller | null {
     const { arch } = this
     if (!callee.isContext || arch.link === null) return null
     if (arch.linkIsKept) return this.byKeptLink(callee)
@@ -224,21 +265,21 @@ class Walk {
     if (lr === null || fp === null || sp === null) return null
     const target = arch.strip(lr)
     const stored = this.stack.word(fp + BigInt(arch.width))
-    if (stored === null || arch.strip(stored) === target || !(await this.isReturnAddress(target))) return null
+    if (stored === null || arch.strip(stored) === target || !this.isReturnAddress(target)) return null
     const here = this.instruction(callee)
-    const [from, to] = [(await this.at(this.locate(here))).symbol, (await this.at(this.locate(target - arch.callSize))).symbol]
+    const [from, to] = [this.at(this.locate(here)).symbol, this.at(this.locate(target - arch.callSize)).symbol]
     const near = here - target < NEAR && target - here < NEAR
     const stale = from !== null && to !== null ? from.functionOffset === to.functionOffset && near : near
     return stale ? null : { registers: this.leafCaller(callee, target, sp), trust: 'frame_pointer' }
   }
 
   /** A small processor's leaf keeps lr; it says nothing where it points into the function itself, or where nothing is known and it is near. */
-  private async byKeptLink(callee: Cursor): Promise<Caller | null> {
+  private byKeptLink(callee: Cursor): Caller | null {
     const { arch } = this
     const [lr, sp, here] = [callee.registers[arch.link!] ?? null, callee.registers[arch.sp] ?? null, this.instruction(callee)]
     const place = this.locate(here)
-    if (lr === null || sp === null || place.module === null || !(await this.isReturnAddress(lr))) return null
-    const [from, to] = [(await this.at(place)).symbol, (await this.at(this.locate(lr - arch.callSize))).symbol]
+    if (lr === null || sp === null || place.module === null || !this.isReturnAddress(lr)) return null
+    const [from, to] = [this.at(place).symbol, this.at(this.locate(lr - arch.callSize)).symbol]
     const stale = from !== null && to !== null ? from.functionOffset === to.functionOffset : here - lr < NEAR && lr - here < NEAR
     return stale ? null : { registers: this.leafCaller(callee, lr, sp), trust: 'scan' }
   }
@@ -252,18 +293,18 @@ class Walk {
     return registers
   }
 
-  private async byCfi(callee: Cursor): Promise<Caller | null> {
+  private byCfi(callee: Cursor): Caller | null {
     if (this.arch.cpu === 'xtensa') return null
-    const { rules, windows } = await this.at(this.locate(this.instruction(callee)))
-    const registers = (windows && callerByWindowsFrame(windows, this.arch, callee, await this.pushedParameters(), this.stack))
+    const { rules, windows } = this.at(this.locate(this.instruction(callee)))
+    const registers = (windows && callerByWindowsFrame(windows, this.arch, callee, this.pushedParameters(), this.stack))
       ?? (rules && callerByCfi(rules, this.arch, callee, this.stack))
     return registers && { registers, trust: 'cfi' }
   }
 
   /** What the frame before the newest one was called with still lies on the stack. */
-  private async pushedParameters(): Promise<number> {
+  private pushedParameters(): number {
     const callee = this.frames.at(-2)
-    return callee ? ((await this.at(callee)).windows?.parameters ?? 0) : 0
+    return callee ? (this.at(callee).windows?.parameters ?? 0) : 0
   }
 
   private byFramePointer(callee: Cursor): Caller | null {
@@ -271,7 +312,7 @@ class Walk {
     return registers && { registers, trust: 'frame_pointer' }
   }
 
-  private async byScan(callee: Cursor): Promise<Caller | null> {
+  private byScan(callee: Cursor): Caller | null {
     const sp = callee.registers[this.arch.sp] ?? null
     if (sp === null) return null
     const { modules, left } = this.shared
@@ -279,10 +320,10 @@ class Walk {
     for (const { value, slot } of this.stack.words(sp, callee.isContext ? SCAN_WORDS_FIRST : this.arch.scanWords, (word) => modules.find(word) >= 0)) {
       if (--left.candidates <= 0) return null
       const address = BigInt(value)
-      if (!(await this.isReturnAddress(address))) continue
+      if (!this.isReturnAddress(address)) continue
       const found: Caller = { registers: this.arch.byScan(callee, this.stack, slot, address), trust: 'scan' }
       if (!this.arch.linkIsKept) return found
-      const likely = await this.thatLeadsToCode(found.registers)
+      const likely = this.thatLeadsToCode(found.registers)
       if (likely !== null) return { registers: likely, trust: 'scan' }
       unlikely ??= found
     }
@@ -294,39 +335,39 @@ class Walk {
    * latter, and where there are call-frame rules, they must give a caller in code. A function with variable arguments has
    * stored them above its return address, so the caller's stack may begin some words later.
    */
-  private async thatLeadsToCode(registers: Registers): Promise<Registers | null> {
+  private thatLeadsToCode(registers: Registers): Registers | null {
     const { arch } = this
     const behind = this.locate(registers[arch.ip]! & ~1n)
-    const { symbol } = await this.at(behind)
+    const { symbol } = this.at(behind)
     if (symbol !== null && symbol.functionOffset === behind.offset) return null
     for (let words = 0; words <= MOST_STORED_ARGUMENTS; words++) {
       const moved = [...registers]
       moved[arch.sp] = registers[arch.sp]! + BigInt(words * arch.width)
       if (moved[arch.sp]! % BigInt(arch.stackAlignment ?? 1) !== 0n) continue
-      if (await this.chains({ registers: moved, isContext: false })) return moved
+      if (this.chains({ registers: moved, isContext: false })) return moved
     }
     return null
   }
 
   /** Do call-frame rules lead from here through code, to an entry or to where there are no rules? */
-  private async chains(from: Cursor): Promise<boolean> {
+  private chains(from: Cursor): boolean {
     let cursor = from
     for (let step = 0; step < LOOK_AHEAD; step++) {
-      const { rules, symbol } = await this.at(this.locate(this.instruction(cursor)))
+      const { rules, symbol } = this.at(this.locate(this.instruction(cursor)))
       if (rules === null || (symbol !== null && isEntry(symbol.function))) return true
       const registers = callerByCfi(rules, this.arch, cursor, this.stack)
-      if (registers === null || !(await this.isReturnAddress(registers[this.arch.ip]!))) return false
+      if (registers === null || !this.isReturnAddress(registers[this.arch.ip]!)) return false
       cursor = { registers, isContext: false }
     }
     return true
   }
 
   /** Does the address lie in code that has a name? Without symbols for its module any place in it will do. */
-  private async isReturnAddress(address: bigint): Promise<boolean> {
+  private isReturnAddress(address: bigint): boolean {
     if (!this.arch.isCode(address)) return false
     const place = this.locate(address - 1n)
     if (place.module === null) return false
-    const { symbol, rules, hasSymbols } = await this.at(place)
+    const { symbol, rules, hasSymbols } = this.at(place)
     if (!hasSymbols) return true
     return symbol !== null && !(symbol.approximate && rules === null && this.arch.unwindTables)
   }
@@ -344,13 +385,15 @@ class Walk {
   }
 
   /** What the symbols say about a place; asked once for each, because recursion comes back. */
-  private async at({ module, offset }: Place): Promise<Known> {
+  private at({ module, offset }: Place): Known {
     if (module === null) return UNKNOWN
     const key = module * 0x1_0000_0000 + offset
     const remembered = this.shared.known.get(key)
     if (remembered) return remembered
-    if (--this.shared.left.places < 0) return UNKNOWN
-    const symbols = await this.shared.symbolsOf(module)
+    if (this.shared.left.places <= 0) return UNKNOWN
+    const symbols = this.shared.symbols.get(module)
+    if (symbols === undefined) throw new SymbolsWanted(module)
+    this.shared.left.places--
     const known = symbols ? knownAt(symbols, offset, this.arch) : UNKNOWN
     this.shared.known.set(key, known)
     return known
