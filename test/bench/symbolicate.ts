@@ -5,16 +5,17 @@ import { join, resolve } from 'node:path'
 import type { Figure } from './bench.ts'
 import { cpuSeconds, median } from './symbolicate/cpu.ts'
 import { findPeer, HINT, PEER } from './symbolicate/peer.ts'
-import { openPipeline, storeOf, type Pipeline } from './symbolicate/pipeline.ts'
+import { openPipeline, type Pipeline } from './symbolicate/pipeline.ts'
 
 /**
  * From a dump's bytes to its JSON report, beside the peer, in processor time: both sides alternate in every round, so that
  * a busy machine slows both, and the ratio is the median of the rounds' ratios. Both read the same symbol files, from the
  * page cache.
  *
- *   warm: a worker that has been running, so its symbols are prepared. All of its processes count, the sandbox hop too.
- *   cold: a worker whose parsers have just started and have read nothing yet; every symbol file that it needs is fetched
- *         and prepared first, by a child that is started for it.
+ *   warm: a worker that has been running. All of its processes count, the sandbox hop too.
+ *   cold: the same with an empty symbol store: each of the files is another than before, and is fetched and prepared first.
+ *   started: parsers that have read nothing yet, so that their code is interpreted, and the store is empty; with the start
+ *         of the parser that prepares symbol files.
  *   The peer reads the text of the symbol files for each dump, as it always does.
  *
  * From the peer's cost of an Electron dump that of a process that only says its version is taken off.
@@ -25,6 +26,7 @@ export const describe = `dumps to reports, dumps a second of processor time, aga
 const ROUNDS = 5
 const AIMS = { warm: 10, cold: 2, electron: 1, perSecond: 300 }
 const STARTS = 200
+const COLD_PASSES = 5
 
 const OWN = join(import.meta.dirname, '../corpus')
 const CORPUS = resolve(process.env.OVERRUN_CORPUS ?? join(import.meta.dirname, '../../../shared/corpus'), 'minidump')
@@ -45,17 +47,25 @@ export async function run(print: (figure: Figure) => void): Promise<void> {
   if (peer === null) console.error(`  symbolicate: no comparison: ${HINT}`)
   const directory = await mkdtemp(join(tmpdir(), 'bench-symbolicate-'))
   const symbols = join(OWN, 'symbols')
-  const blobs = await storeOf(symbols, directory)
-  const warm = await openPipeline(blobs, directory)
+  const warm = await openPipeline(directory)
+  await warm.upload(symbols, '')
 
   const ourCost = (dumps: Dumps, passes: number): Cost => () => costOf(warm, dumps, passes)
   const peerCost = (dumps: Dumps, passes: number, start = 0): Cost | null => peer && (async () => await peer.walk(dumps.paths, symbols, passes) / (passes * dumps.paths.length) - start)
+  let uploads = 0
   async function coldCost(dumps: Dumps): Promise<number> {
-    const cold = await openPipeline(blobs, directory)
+    const costs = await repeated(COLD_PASSES, async () => {
+      await warm.upload(symbols, String(++uploads))
+      return costOf(warm, dumps, 1)
+    })
+    return costs.reduce((sum, cost) => sum + cost, 0) / COLD_PASSES
+  }
+  async function startedCost(dumps: Dumps): Promise<number> {
+    const started = await openPipeline(directory)
     try {
-      return await costOf(cold, dumps, 1)
+      return await costOf(started, dumps, 1)
     } finally {
-      await cold.stop()
+      await started.stop()
     }
   }
 
@@ -66,6 +76,7 @@ export async function run(print: (figure: Figure) => void): Promise<void> {
     const perSecond = await compare(`${what}, warm`, ourCost(crashpad, 100), peerCost(crashpad, 10), AIMS.warm, print)
     print({ name: '  the same against its aim', value: perSecond, unit: 'dumps/s', baseline: AIMS.perSecond, ratio: perSecond / AIMS.perSecond, aim: 1 })
     await compare(`${what}, cold`, () => coldCost(crashpad), peerCost(crashpad, 10), AIMS.cold, print)
+    await compare(`${what}, started`, () => startedCost(crashpad), peerCost(crashpad, 10), null, print)
     const start = peer === null ? 0 : median(await repeated(ROUNDS, () => peer.start(STARTS)))
     for (const { what, folder, file, passes, aim, startApart } of OTHERS) {
       const path = join(CORPUS, folder, file)
@@ -92,10 +103,10 @@ async function costOf(pipeline: Pipeline, { bytes }: Dumps, passes: number): Pro
 }
 
 /** Prints dumps a second of processor time; returns ours. */
-async function compare(what: string, ours: Cost, theirs: Cost | null, aim: number, print: (figure: Figure) => void): Promise<number> {
+async function compare(what: string, ours: Cost, theirs: Cost | null, aim: number | null, print: (figure: Figure) => void): Promise<number> {
   const rounds = await repeated(ROUNDS, async () => ({ theirs: theirs && await theirs(), ours: await ours() }))
   const perSecond = 1 / median(rounds.map((round) => round.ours))
-  const beside = theirs && { baseline: 1 / median(rounds.map((round) => round.theirs!)), ratio: median(rounds.map((round) => round.theirs! / round.ours)), aim }
+  const beside = theirs && { baseline: 1 / median(rounds.map((round) => round.theirs!)), ratio: median(rounds.map((round) => round.theirs! / round.ours)), ...(aim !== null && { aim }) }
   print({ name: what, value: perSecond, unit: 'dumps/s', ...beside })
   return perSecond
 }
