@@ -3,7 +3,7 @@
 # quick when there is nothing to do.
 #
 #   sh infra/setup.sh         packages and web pages
-#   sh infra/setup.sh test    and what the tests need: Java, Maven, chromium, openssl, zstd, curl, the jars of real servers
+#   sh infra/setup.sh test    and what the tests need: servers, browsers, compilers and debuggers to compare with
 #
 # What it says goes to standard error; standard output belongs to the command that comes after it.
 set -eu
@@ -53,7 +53,8 @@ install_test_tools() {
   java_17 || packages="$packages default-jre-headless"
   has mvn || packages="$packages maven"
   has chromium || packages="$packages chromium"
-  for tool in openssl zstd curl; do has "$tool" || packages="$packages $tool"; done
+  for tool in openssl zstd curl strace faketime gcc g++ gdb-multiarch docker-compose; do has "$tool" || packages="$packages $tool"; done
+  has addr2line || packages="$packages binutils"
   [ -n "$packages" ] || return 0
   if [ "$(id -u)" -eq 0 ] && has apt-get; then
     say "installing$packages (apt-get)"
@@ -64,6 +65,22 @@ install_test_tools() {
   java_17 && has mvn || say '  without Java 17 and Maven the tests on a real Kafka and a real S3 server are skipped'
   has chromium || say '  without chromium the tests of the pages in a browser are skipped'
   has openssl && has zstd && has curl || say '  without openssl, zstd and curl the tests of the shell signer are skipped'
+  has strace && has faketime || say '  without strace and faketime the faults of disks and clocks are skipped'
+  has gcc && has g++ && has addr2line && has gdb-multiarch || say '  without gcc, g++, binutils and gdb-multiarch the comparisons with them are skipped'
+  has docker-compose || say '  without docker-compose infra/compose.yaml is not checked'
+}
+
+# A network that can be hurt, for test/faults. Only where Go is.
+build_toxiproxy() {
+  built=.cache/bin/toxiproxy-server
+  [ ! -x "$built" ] && has go || return 0
+  say 'building toxiproxy (Go)'
+  mkdir -p .cache/bin
+  if GOBIN="$PWD/.cache/bin" go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0 >/dev/null 2>&1; then
+    mv .cache/bin/server "$built"
+  else
+    say '  the faults of the network are skipped: it could not be built'
+  fi
 }
 
 # The pom is copied last: a folder with the same pom is complete.
@@ -93,4 +110,5 @@ if [ "${1:-}" = test ]; then
   install_test_tools
   fetch_jars kafka
   fetch_jars s3proxy
+  build_toxiproxy
 fi

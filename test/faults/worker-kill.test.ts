@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
-import { gzipSync } from 'node:zlib'
 import { expect, onTestFinished, test } from 'vitest'
 import { connectClickHouse, type ClickHouseAddress } from '../../infra/clickhouse/client.ts'
 import { encodeAcceptedCrash } from '../../ingest/contract.ts'
@@ -13,6 +12,9 @@ import { createFleet, type Fleet } from '../../ingest/device/fleet.ts'
 import { signReport } from '../../ingest/device/sign.ts'
 import { rowsOf } from '../infra/clickhouse-fixture.ts'
 import { accepted, ASAN } from '../symbolicate/world.ts'
+import { DUMPS, seeded } from './devices.ts'
+import { keep } from './oracle.ts'
+import { long, seed } from './scenario.ts'
 
 /**
  * Promise 2, carried out: kill -9 at any point and start again, and every acknowledged crash is counted exactly once.
@@ -20,15 +22,13 @@ import { accepted, ASAN } from '../symbolicate/world.ts'
  * and is killed with its engine, at random moments and at the points between two writes. OVERRUN_FAULTS_LONG=1 goes on
  * for longer; OVERRUN_FAULTS_SEED repeats a run.
  */
-const long = process.env.OVERRUN_FAULTS_LONG === '1'
-const seed = Number(process.env.OVERRUN_FAULTS_SEED ?? Math.floor(Math.random() * 2 ** 31))
 const POINTS = ['before crashes', 'after crashes', 'after pack', 'before positions', 'after positions', 'after dead_letters'] as const
 const AT_RANDOM = ''
 const rounds = long ? Array.from({ length: 48 }, (_, i) => [...POINTS, AT_RANDOM, AT_RANDOM][i % 8] as string) : ['before crashes', 'after crashes', 'before positions', 'after pack', AT_RANDOM, AT_RANDOM]
 
 test(`every acknowledged crash is counted exactly once, kill -9 or not (seed ${seed})`, async () => {
   const directory = await mkdtemp(join(tmpdir(), 'overrun-faults-'))
-  const random = mulberry32(seed)
+  const random = seeded(seed)
   const fleet = createFleet({ devices: 4, now: Date.now() })
   await writeFile(join(directory, 'registry.json'), JSON.stringify(registryOf(fleet)))
   const devices = createDevices(fleet, random)
@@ -83,19 +83,10 @@ test(`every acknowledged crash is counted exactly once, kill -9 or not (seed ${s
   expect(await rowsOf(clickhouse, 'SELECT uniqExact(fleet, bucket) AS buckets FROM crashes')).toEqual(await rowsOf(clickhouse, 'SELECT uniqExact(fleet, bucket) AS buckets FROM buckets'))
   expect(await rowsOf(clickhouse, "SELECT standing, count() AS n FROM crashes FINAL GROUP BY standing")).toEqual([{ standing: 'counted', n: String(found.size) }])
   await clickhouse.close()
-}, long ? 900_000 : 120_000)
+  keep({ fault: 'kill -9 between two writes of the worker', times: rounds.length, acknowledged: acknowledged.size, lost: 0, duplicated: 0, invented: 0, letters: letters.size, seconds: null })
+}, long ? 900_000 : 240_000)
 
 // ---- the devices ----
-
-/** Dumps good and bad: text, empty, cut, noise, a bomb, one that is too large for the log. */
-const DUMPS = [
-  { dump: Buffer.from(ASAN), contentType: 'text/plain' },
-  { dump: Buffer.alloc(0), contentType: 'application/x-minidump' },
-  { dump: Buffer.from('MDMP\x93\xa7\x00\x00\xff\xff\xff\xff\xff\xff', 'latin1'), contentType: 'application/x-minidump' },
-  { dump: createHash('sha512').update('noise').digest(), contentType: 'application/x-minidump' },
-  { dump: gzipSync(Buffer.alloc(70 * 2 ** 20)), contentType: 'text/plain', encoding: 'gzip' },
-  { dump: Buffer.concat([Buffer.from(ASAN), Buffer.alloc(300_000, 'x')]), contentType: 'text/plain' },
-] as const
 
 interface Report { body: Uint8Array; id: string | null }
 
@@ -111,7 +102,7 @@ function createDevices(fleet: Fleet, random: () => number) {
 
   function nextReport(): Report {
     const device = fleet.devices[Math.floor(random() * fleet.devices.length)] as Fleet['devices'][number]
-    const { dump, contentType, ...encoded } = DUMPS[Math.floor(random() ** 2 * DUMPS.length)] as (typeof DUMPS)[number]
+    const { dump, contentType, ...encoded } = DUMPS[Math.floor(random() ** 2 * DUMPS.length)]!
     const claims = { bootcount: 1, seq: seq++, swname: 'sensord', swversion: '1.0.0', ...encoded }
     return { body: signReport({ dump, contentType, claims, key: device.key, chain: device.chain }).body, id: null }
   }
@@ -221,14 +212,5 @@ async function startPipeline(directory: string, killAt: string): Promise<Pipelin
       try { process.kill(-(child.pid as number), 'SIGKILL') } catch { /* It was faster. */ }
       await gone
     },
-  }
-}
-
-function mulberry32(state: number): () => number {
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
   }
 }
