@@ -83,7 +83,7 @@ const unresolvedName: Rule = {
       return []
     }
     const known = modules.get(module)
-    const build = known?.debug_id ?? known?.code_id ?? 'no-build-id'
+    const build = known?.debug_id ?? known?.code_id ?? known?.elf_sha256 ?? 'no-build-id'
     return [{ ...candidate, name: `${module}/${build.slice(0, 16)}+${offset.replace(/^0x0+(?=[0-9a-f])/, '0x')}` }]
   }),
 }

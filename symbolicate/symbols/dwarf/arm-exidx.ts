@@ -37,6 +37,8 @@ export function readArmExidx(image: ElfImage, strings: Strings, { cfi, deltas }:
       const end = next > start ? Math.min(next, codeEnd) : codeEnd
       if (codeEnd === 0 || end <= start) continue
       const data = cursor.seek(index * 8 + 4).u32()
+      // Built without tables: arm-prologue.ts looks at the code.
+      if (data === CANNOT_UNWIND) continue
       const rules = rulesOf(image, data, place + index * 8 + 4)
       if (rules !== null) cfi.push(start, end - start, strings.add(rules), deltas.count, deltas.count)
     }
@@ -47,8 +49,6 @@ export function readArmExidx(image: ElfImage, strings: Strings, { cfi, deltas }:
 const prel31 = (word: number): number => (word << 1) >> 1
 
 function rulesOf(image: ElfImage, data: number, at: number): string | null {
-  // Nothing is above: the program's entry, or code that was built without tables.
-  if (data === CANNOT_UNWIND) return '.cfa: sp 0 + .ra: .undef'
   const instructions = data >>> 31 === 1 ? compact([data]) : fromTable(image, at + prel31(data))
   return instructions && undo(instructions)
 }

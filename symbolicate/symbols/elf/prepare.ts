@@ -5,21 +5,23 @@
  * What covers an address, the first that does:
  *   functions   DWARF's; then the symbol table's functions, with the lines that DWARF has for them (assembly)
  *   names       labels and functions without a size
- *   unwinding   .debug_frame, .eh_frame, then .ARM.exidx, which is only true at calls
+ *   unwinding   .debug_frame, .eh_frame, then .ARM.exidx, which is only true at calls, then what ARM functions begin with
  * DWARF that is damaged half-way gives what came before it, and a problem that says so.
  */
 import { messageOf } from '../../../infra/service/errors.ts'
 import { InputError } from '../../reader.ts'
 import { readArmExidx } from '../dwarf/arm-exidx.ts'
+import { readArmPrologues } from '../dwarf/arm-prologue.ts'
 import { Cursor } from '../dwarf/cursor.ts'
 import { createUnwindRows, readFrames, type UnwindRows } from '../dwarf/frames.ts'
 import { collectFunctions, createCollected } from '../dwarf/functions.ts'
-import { openDebugInfo, type DebugInfo, type DwarfSections } from '../dwarf/units.ts'
+import { isSplit, splitUnits } from '../dwarf/split.ts'
+import { openDebugInfo, type DebugInfo, type DwarfSections, type Unit } from '../dwarf/units.ts'
 import { Growing } from '../growing.ts'
 import { Strings } from '../strings.ts'
 import { dropOverlaps, lastRow, NONE, SECTIONS, sortRows, type Tables, uniquePublics } from '../tables.ts'
-import { openElf, type ElfImage } from './elf.ts'
-import { buildIdOf, debugIdOfBuild, debugIdOfCode } from './identity.ts'
+import { FLAG, openElf, type ElfImage } from './elf.ts'
+import { buildIdOf, debugAltLink, debugIdOfBuild, debugIdOfCode } from './identity.ts'
 import type { Space } from './space.ts'
 import { readSymbols, symbolAt, type ElfSymbols } from './symbols.ts'
 
@@ -54,7 +56,8 @@ export function prepareElf(first: ElfFile, others: readonly ElfFile[] = []): Elf
 function openOther({ name, bytes }: ElfFile, image: ElfImage, problems: string[]): ElfImage[] {
   const other = attempt(problems, name, () => openElf(bytes))
   if (!other) return []
-  if (other.machine === image.machine && other.space.base === image.space.base) return [other]
+  // A file without code (of dwz, .dwo) lies nowhere.
+  if (other.machine === image.machine && (other.space.base === image.space.base || !other.sections.some(({ flags }) => (flags & FLAG.executable) !== 0))) return [other]
   problems.push(`${name}: for another machine or address`)
   return []
 }
@@ -71,17 +74,26 @@ function buildTables(images: readonly ElfImage[], problems: string[], { debugId,
     return symbol !== null && /^(?:_Z|_R)/.test(symbol) ? symbol : null
   }
   const collected = createCollected()
+  const split = new Map<string, (skeleton: Unit) => DebugInfo>()
+  for (const one of images.filter(isSplit)) attempt(problems, 'split DWARF', () => splitUnits(one, split))
+  const absent = new Set<string>()
+  const openSplit = (skeleton: Unit): DebugInfo | null => {
+    const open = split.get(skeleton.dwoId ?? '')
+    if (!open) absent.add(skeleton.dwoName ?? '')
+    return open?.(skeleton) ?? null
+  }
   for (const one of images) {
     attempt(problems, 'DWARF', () => {
-      const info = debugInfoOf(one)
-      if (info !== null) collectFunctions(info, strings, collected, mangledAt)
+      const info = debugInfoOf(one, sharedWith(one, images, problems))
+      if (info !== null) collectFunctions(info, strings, collected, mangledAt, openSplit)
     })
   }
+  if (absent.size > 0) problems.push(`split DWARF: ${absent.size} files that hold functions and inlined calls are not here (${[...absent].slice(0, 3).join(', ')})`)
   const lines = orderedLines(collected.lines)
   const covered = ordered(collected.functions.done(), SECTIONS.functions)
   const functions = withSymbols(covered, symbols, lines, image!.space, strings)
   giveLines(functions, lines)
-  const { cfi, deltas } = unwindTables(images, strings, problems)
+  const { cfi, deltas } = unwindTables(images, symbols, strings, problems)
   return {
     identity, functions, lines, inlines: collected.inlines.done(), publics: labels(functions, symbols, strings), cfi, deltas,
     programs: new Uint32Array(), fpo: new Uint32Array(), ...strings.done(),
@@ -90,7 +102,16 @@ function buildTables(images: readonly ElfImage[], problems: string[], { debugId,
 
 const NO_SYMBOLS: ElfSymbols = { starts: new Uint32Array(), sizes: new Uint32Array(), names: [], labels: [], thumb: new Uint8Array() }
 
-export function debugInfoOf(image: ElfImage): DebugInfo | null {
+/** What dwz took out of this file, if its debugging information says so and it is at hand. */
+function sharedWith(image: ElfImage, images: readonly ElfImage[], problems: string[]): DebugInfo | null {
+  const link = attempt(problems, '.gnu_debugaltlink', () => debugAltLink(image))
+  if (!link) return null
+  const shared = images.find((one) => one !== image && attempt(problems, 'build id', () => buildIdOf(one)) === link.buildId)
+  if (!shared) problems.push(`.gnu_debugaltlink: ${link.name} (build id ${link.buildId}) is not here: names that several programs share are missing`)
+  return shared ? debugInfoOf(shared, null) : null
+}
+
+function debugInfoOf(image: ElfImage, alt: DebugInfo | null): DebugInfo | null {
   const section = (name: string): Cursor | null => {
     const bytes = image.read(`.debug_${name}`)
     return bytes && new Cursor(bytes, `.debug_${name}`)
@@ -101,7 +122,7 @@ export function debugInfoOf(image: ElfImage): DebugInfo | null {
     info, abbrev, line: section('line'), str: section('str'), lineStr: section('line_str'), strOffsets: section('str_offsets'), addr: section('addr'),
     ranges: section('ranges'), rnglists: section('rnglists'),
   }
-  return openDebugInfo(sections, image.space, null)
+  return openDebugInfo(sections, image.space, alt)
 }
 
 /** Sorted by start; of functions that overlap the first stays (one body for several that are equal). */
@@ -182,11 +203,12 @@ function labels(functions: Uint32Array, { starts, sizes, names }: ElfSymbols, st
   return uniquePublics(publics.done(), strings)
 }
 
-function unwindTables(images: readonly ElfImage[], strings: Strings, problems: string[]): { cfi: Uint32Array; deltas: Uint32Array } {
+function unwindTables(images: readonly ElfImage[], symbols: ElfSymbols, strings: Strings, problems: string[]): { cfi: Uint32Array; deltas: Uint32Array } {
   const deltas = new Growing(SECTIONS.deltas)
   let cfi: Uint32Array = new Uint32Array()
   const sources: ((image: ElfImage, into: UnwindRows) => void)[] = [
     (image, into) => readFrames(image, '.debug_frame', strings, into), (image, into) => readFrames(image, '.eh_frame', strings, into), (image, into) => readArmExidx(image, strings, into),
+    (image, into) => readArmPrologues(image, symbols, strings, into),
   ]
   for (const read of sources) {
     const rows = createUnwindRows(deltas)
