@@ -75,7 +75,7 @@ function askOncePerModule(dump: Dump, source: SymbolSource): { symbolsOf: Symbol
 
   async function ask(index: number): Promise<ModuleSymbols | null> {
     const module = dump.modules[index]!
-    const found = await source.find({ debugFile: module.debugFile, debugId: module.debugId, codeId: module.codeId, elfSha256: module.elfSha256 ?? null })
+    const found = await source.find({ debugFile: module.debugFile, debugId: module.debugId, codeId: module.codeId, elfSha256: module.elfSha256 ?? null, linked: module.linked ?? false })
     statuses.set(index, { status: found.status, reason: found.status === 'found' ? null : found.reason })
     if (found.status !== 'found') return null
     return module.linked ? atLinkedAddresses(found.symbols, Number(module.base)) : found.symbols

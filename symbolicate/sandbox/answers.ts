@@ -27,7 +27,7 @@ const preparedSchema = z.discriminatedUnion('kind', [
 const answerSchema = z.discriminatedUnion('t', [
   z.object({ t: z.literal('ready') }),
   z.object({
-    t: z.literal('symbols?'), debugFile: nameText.nullable(), debugId: nameText.nullable(), codeId: nameText.nullable(), elfSha256: nameText.nullable().optional(),
+    t: z.literal('symbols?'), debugFile: nameText.nullable(), debugId: nameText.nullable(), codeId: nameText.nullable(), elfSha256: nameText.nullable().optional(), linked: z.boolean().optional(),
   }),
   z.object({ t: z.literal('map?'), debugId: z.string().max(64) }),
   z.object({ t: z.literal('analysis'), analysis: analysisSchema }),

@@ -46,11 +46,11 @@ const heard = new LRUCache<string, SymbolLookup>({ max: 4096 })
 let generation = -1
 
 const symbols: SymbolSource = {
-  async find({ debugFile, debugId, codeId, elfSha256 = null }): Promise<SymbolLookup> {
-    const key = JSON.stringify([debugFile, debugId, codeId, elfSha256])
+  async find({ debugFile, debugId, codeId, elfSha256 = null, linked = false }): Promise<SymbolLookup> {
+    const key = JSON.stringify([debugFile, debugId, codeId, elfSha256, linked])
     const known = heard.get(key)
     if (known !== undefined) return known
-    const located = await ask({ t: 'symbols?', debugFile, debugId, codeId, elfSha256 }, 'symbols')
+    const located = await ask({ t: 'symbols?', debugFile, debugId, codeId, elfSha256, linked }, 'symbols')
     if (located.status !== 'found') return remember(key, { status: located.status, reason: located.reason })
     const opened = openCached(located.path)
     return opened.status === 'found' ? remember(key, opened) : opened

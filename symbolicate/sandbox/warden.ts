@@ -100,7 +100,7 @@ export function startWarden({ cacheDirectory, memoryBytes, answerBytes, program 
     job.clock.pause()
     job.answering = job.answering.then(async () => {
       const order: Order = answer.t === 'symbols?'
-        ? { t: 'symbols', ...(await job.asked.symbols({ debugFile: answer.debugFile, debugId: answer.debugId, codeId: answer.codeId, elfSha256: answer.elfSha256 ?? null })) }
+        ? { t: 'symbols', ...(await job.asked.symbols({ debugFile: answer.debugFile, debugId: answer.debugId, codeId: answer.codeId, elfSha256: answer.elfSha256 ?? null, linked: answer.linked ?? false })) }
         : { t: 'map', path: await job.asked.map(answer.debugId) }
       if (running !== job) return
       job.clock.resume()

@@ -7,7 +7,7 @@ import { DEFAULT_DATA, findDashboard, type ServerFlags } from '../../infra/servi
 import { symbolSettingsSchema } from '../config.ts'
 import { withLocalSandbox } from '../sandbox/local.ts'
 import type { Pool } from '../sandbox/pool.ts'
-import { filesBelow } from './folder.ts'
+import { filesBelow } from './files.ts'
 import { describe, type Described } from './store.ts'
 
 /**

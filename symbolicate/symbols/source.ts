@@ -9,6 +9,8 @@ export interface ModuleIdentity {
   codeId: string | null
   /** Lower-case hex: how the SHA-256 of the ELF file itself begins. ESP-IDF's dumps name their firmware so. */
   elfSha256?: string | null
+  /** Firmware: its dump may name no build at all, and there is no other program on the device. */
+  linked?: boolean
 }
 
 /** `ambiguous`: what the dump names the build by fits several files. */

@@ -28,14 +28,15 @@ export const createCollected = (): Collected => ({
 /** Children of these hold no code: their sibling is the next entry. (An abstract function may hold one with code: a lambda's.) */
 const LEAVES: ReadonlySet<number> = new Set([TAG.enumerationType, TAG.subroutineType, TAG.arrayType, TAG.callSite, TAG.gnuCallSite])
 
-/** `better` may know a mangled name for a function whose entry has a plain one only. */
-export function collectFunctions(info: DebugInfo, strings: Strings, into: Collected, better: (start: number) => string | null): void {
+/** `better` may know a mangled name for a function whose entry has a plain one only; `split` opens what a skeleton stands for. */
+export function collectFunctions(info: DebugInfo, strings: Strings, into: Collected, better: (start: number) => string | null, split: (skeleton: Unit) => DebugInfo | null): void {
   const nameOf = createNames()
   const files = new Map<number, number[]>()
   for (const unit of info.units) {
     let known = unit.stmtList === null ? [] : files.get(unit.stmtList)
     if (known === undefined) files.set(unit.stmtList!, known = readLines(unit, unit.stmtList!, (text) => strings.add(text), into.lines))
-    new Walk(unit, known, strings, into, nameOf, better).run()
+    const units = unit.dwoName === null ? [unit] : (split(unit)?.units ?? [])
+    for (const one of units) new Walk(one, known, strings, into, unit.dwoName === null ? nameOf : createNames(), better).run()
   }
 }
 

@@ -52,7 +52,10 @@ export interface Unit extends Sizes {
   language: number
   stmtList: number | null
   compDir: string
-  dwo: { name: string; id: string } | null
+  /** What a skeleton and its split unit have in common. */
+  dwoId: string | null
+  /** This is a skeleton: its entries are in this file. */
+  dwoName: string | null
 }
 
 const MOST_UNITS = 1_000_000
@@ -102,14 +105,14 @@ function readUnit(info: DebugInfo, cursor: Cursor, abbrevsAt: ReturnType<typeof 
     info, kind, start, end, entries: cursor.at, ...sizes, abbrevs: abbrevsAt(abbrevOffset, sizes),
     // Where a split unit starts to count when it names no base: behind the header of the section (DWARF 5, 7.26 to 7.28).
     strOffsetsBase: version >= 5 ? header : 0, addrBase: version >= 5 ? header : 0, rnglistsBase: offsetSize === 8 ? 20 : 12, rangesBase: 0,
-    base: null, language: 0, stmtList: null, compDir: '', dwo: null,
+    base: null, language: 0, stmtList: null, compDir: '', dwoId, dwoName: null,
   }
-  readRoot(unit, dwoId)
+  readRoot(unit)
   cursor.seek(end)
   return unit
 }
 
-function readRoot(unit: Unit, dwoId: string | null): void {
+function readRoot(unit: Unit): void {
   const cursor = new Cursor(unit.info.sections.info, '.debug_info', unit.entries, unit.end)
   const die = new Die(unit)
   if (!die.read(cursor)) return
@@ -121,8 +124,9 @@ function readRoot(unit: Unit, dwoId: string | null): void {
   unit.stmtList = die.unsigned(SLOT.stmtList)
   unit.compDir = die.text(SLOT.compDir) ?? ''
   unit.base = die.base()
-  const dwoName = die.text(SLOT.dwoName)
-  if (dwoName !== null) unit.dwo = { name: dwoName, id: dwoId ?? die.hex64(SLOT.dwoId) ?? '' }
+  unit.dwoId ??= die.hex64(SLOT.dwoId)
+  // A split unit names its own file too, in version 4.
+  unit.dwoName = unit.kind === UNIT.splitCompile || unit.dwoId === null ? null : die.text(SLOT.dwoName)
 }
 
 function hex64(cursor: Cursor): string {

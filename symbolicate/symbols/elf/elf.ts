@@ -57,9 +57,9 @@ export function openElf(bytes: Uint8Array): ElfImage {
   if (isElf(bytes) && bytes[5] === 2) throw new InputError('dump-malformed', 'ELF file: big-endian, which is not read')
   const { file, width, type, machine, segments } = readElf(bytes, MOST_SEGMENTS)
   if (type === CORE) throw new InputError('dump-malformed', 'ELF file: a core dump, not a program')
-  if (type === RELOCATABLE_OBJECT) throw new InputError('dump-malformed', 'ELF file: an object file (.o, .ko); its addresses are known when it is linked')
-  const cpu = machine === RISCV ? (width === 8 ? 'riscv64' : 'riscv32') : (MACHINES.get(machine) ?? 'unknown')
   const sections = readSections(file, width)
+  if (type === RELOCATABLE_OBJECT && !isSplitDwarf(sections)) throw new InputError('dump-malformed', 'ELF file: an object file (.o, .ko); its addresses are known when it is linked')
+  const cpu = machine === RISCV ? (width === 8 ? 'riscv64' : 'riscv32') : (MACHINES.get(machine) ?? 'unknown')
   const loaded = segments.filter((segment) => segment.type === LOAD && segment.memorySize > 0n)
   const code: Range[] = sections.filter(({ flags, size }) => (flags & FLAG.alloc) !== 0 && (flags & FLAG.executable) !== 0 && size > 0).map(({ address, size }) => ({ address, size: BigInt(size) }))
   if (code.length === 0) code.push(...loaded.filter(({ flags }) => (flags & 1) !== 0).map(({ address, memorySize }) => ({ address, size: memorySize })))
@@ -86,6 +86,9 @@ export function openElf(bytes: Uint8Array): ElfImage {
   const find = (name: string): ElfSection | null => byName.get(name) ?? (name.startsWith('.debug_') ? byName.get(`.z${name.slice(1)}`) : undefined) ?? null
   return { bytes, width, machine, cpu, relocatable: type === SHARED_OBJECT, sections, segments, space, content, find, read: (name) => content(find(name)) }
 }
+
+/** A .dwo is an object file that is not linked, and needs it not. */
+const isSplitDwarf = (sections: readonly ElfSection[]): boolean => sections.some(({ name }) => name === '.debug_info.dwo')
 
 function readSections(file: Reader, width: 4 | 8): ElfSection[] {
   const at = width === 8 ? file.seek(40).size64('section headers') : file.seek(32).u32()
