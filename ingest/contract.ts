@@ -9,6 +9,9 @@ import { z } from 'zod'
  * Beside crashes the topic carries two facts about devices, told apart by `type` (a crash has none): Heartbeat, a device
  * that is alive on a version, and Refused, what a quota kept out. They share the topic for its order by device.
  */
+/** In the header `overrun-contract` of each message. */
+export const CONTRACT_VERSION = '1'
+
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'bytes expected')
 const count = z.int().nonnegative()
 

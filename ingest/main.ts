@@ -5,6 +5,7 @@ import type { Log } from '../infra/log/log.ts'
 import type { Clock } from '../infra/service/clock.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
+import type { Tracing } from '../infra/service/tracing.ts'
 import { createStopper } from '../infra/service/stop.ts'
 import type { IngestSettings } from './config.ts'
 import { createRegistry, type Registry, type RegistryOptions } from './registry.ts'
@@ -24,6 +25,7 @@ export interface StartIngestOptions {
   clock: Clock
   logger: Logger
   metrics: Metrics
+  tracing?: Tracing
   /** Where fleets, anchors and device states come from; absent: DATA/ingest/registry.json as it is. */
   load?: RegistryOptions['load']
 }

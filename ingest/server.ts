@@ -11,6 +11,7 @@ import { BrokenWorld, messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import type { Checks } from '../infra/service/ops.ts'
+import { NO_TRACING, type Span, type Tracing } from '../infra/service/tracing.ts'
 import { createAccept, type Accepted } from './accept.ts'
 import { createAppend } from './append.ts'
 import { bareType, createBare } from './bare.ts'
@@ -53,6 +54,7 @@ export interface IngestDeps {
   clock: Clock
   logger: Logger
   metrics: Metrics
+  tracing?: Tracing
   /** A folder of its own, for `replay`, `known` and `uploads`. */
   directory: string
 }
@@ -64,7 +66,7 @@ export interface Ingest {
   checks: Checks<'log' | 'blobs' | 'registry'>
 }
 
-export function createIngest({ settings, log, blobs, registry, clock, logger, metrics, directory }: IngestDeps): Ingest {
+export function createIngest({ settings, log, blobs, registry, clock, logger, metrics, tracing = NO_TRACING, directory }: IngestDeps): Ingest {
   const { limits, quotas, host, port, appendMs, retryAfterSeconds } = settings
   const uploads = createUploads({ directory: join(directory, 'uploads'), limits: settings.uploads })
   const counters = registerIngestMetrics(metrics, {
@@ -79,7 +81,7 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
   const throttle = createThrottle(quotas)
   const budget = createBudget(limits.bytesInFlight, (used) => counters.bytesInFlight.set(used))
   const verifier = createVerifier({ registry, chains: createChainVerifier({ cacheSize: limits.chainsCached }) })
-  const append = createAppend({ log, metrics: counters, appendMs })
+  const append = createAppend({ log, metrics: counters, tracing, appendMs })
   const accept = createAccept({ append, replay, known, metrics: counters })
   const refused = createRefusedReports({ append, clock, logger, summaryMs: quotas.summaryMs })
   const charge = createChargeQuota({ throttle, refused })
@@ -154,6 +156,13 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
   async function serve<T extends object>(
     route: string, request: FastifyRequest, reply: FastifyReply, render: (outcome: T) => Answer, work: () => Promise<T | Refusal>,
   ): Promise<void> {
+    const attributes = { 'http.request.method': request.method, 'http.route': route, 'overrun.request_id': request.id }
+    await tracing.span(`${request.method} ${route}`, { kind: 'server', attributes }, (span) => answerOne(route, request, reply, render, work, span))
+  }
+
+  async function answerOne<T extends object>(
+    route: string, request: FastifyRequest, reply: FastifyReply, render: (outcome: T) => Answer, work: () => Promise<T | Refusal>, span: Span,
+  ): Promise<void> {
     const started = performance.now()
     const outcome = await attempt(request.id, work)
     const answer = isRefusal(outcome) ? refusalAnswer(outcome, retryAfterSeconds) : render(outcome as T)
@@ -162,6 +171,7 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
       // Over quota is counted, not logged: a storm must not fill the disk with lines about itself.
       if (!('retryAfter' in outcome)) logger.info({ stage: 'ingest', slug: outcome.slug, requestId: request.id, detail: outcome.detail }, 'refused')
     }
+    span.set({ 'http.response.status_code': answer.code, ...(isRefusal(outcome) ? { 'overrun.slug': outcome.slug } : {}) })
     await send(request.raw, reply, answer, limits)
     counters.requests.inc({ route, code: answer.code })
     counters.requestSeconds.observe((performance.now() - started) / 1000)

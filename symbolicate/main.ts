@@ -6,6 +6,7 @@ import type { Clock } from '../infra/service/clock.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import type { Checks } from '../infra/service/ops.ts'
+import type { Tracing } from '../infra/service/tracing.ts'
 import type { WorkerSettings } from './config.ts'
 import { startSweeper } from './sweep.ts'
 import { createSymbolStore, type SymbolStore } from './symbols/store.ts'
@@ -23,6 +24,7 @@ export async function startSymbolication({ settings, data, ...world }: {
   clock: Clock
   logger: Logger
   metrics: Metrics
+  tracing?: Tracing
 }): Promise<Symbolication> {
   const symbols = createSymbolStore({ ...world, cacheDirectory: join(data, 'symbols'), settings: settings.symbols })
   const worker = createWorker({ ...world, settings, symbols })

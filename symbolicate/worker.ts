@@ -6,6 +6,7 @@ import type { Clock } from '../infra/service/clock.ts'
 import { messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
+import { NO_TRACING, type Span, type Tracing } from '../infra/service/tracing.ts'
 import { decodeMessage, type AcceptedCrash } from '../ingest/contract.ts'
 import { createArrivals } from './arrivals.ts'
 import { createClaimed } from './claimed.ts'
@@ -54,6 +55,7 @@ export interface WorkerDeps {
   clock: Clock
   logger: Logger
   metrics: Metrics
+  tracing?: Tracing
 }
 
 export interface Worker {
@@ -75,7 +77,7 @@ interface Done extends Item { row: CrashRow }
 /** Written later than its batch: a slow dump, or a crash whose named crash is not there yet. */
 interface Late { item: Item; row: (givenUp: () => boolean) => Promise<CrashRow> }
 
-export function createWorker({ settings, log, blobs, symbols, clickhouse, clock, logger, metrics: registry }: WorkerDeps): Worker {
+export function createWorker({ settings, log, blobs, symbols, clickhouse, clock, logger, metrics: registry, tracing = NO_TRACING }: WorkerDeps): Worker {
   const metrics = createWorkerMetrics(registry)
   createQueueMetrics(registry, TOPIC_ACCEPTED, () => log.stats(TOPIC_ACCEPTED, settings.group))
   const { children: size, timeMs, patienceMs, memoryBytes, answerBytes } = settings.sandbox
@@ -85,6 +87,8 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   const inflights = new Map<number, Inflight>()
   /** Crashes that are analysed now, by id, with their counters; slow ones stay here beyond their batch. */
   const underWay = new Map<string, string | null>()
+  /** From the start of a crash's analysis to its row, under the span that the door sent with it. */
+  const spans = new Map<string, Span>()
   const stragglers = new Set<Promise<void>>()
   const batches = new Set<Promise<void>>()
   let consumer: LogConsumer | null = null
@@ -105,6 +109,11 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     return nextOffset(clickhouse, TOPIC_ACCEPTED, partition)
   }
 
+  const traced = (batch: LogBatch): Promise<void> => tracing.span('symbolicate batch', {
+    kind: 'consumer', links: batch.entries.map(({ headers }) => headers),
+    attributes: { 'messaging.batch.message_count': batch.entries.length, 'messaging.destination.partition.id': String(batch.partition) },
+  }, () => handle(batch))
+
   async function handle(batch: LogBatch): Promise<void> {
     const inflight = inflights.get(batch.partition) ?? createInflight()
     const givenUp = () => stopping || batch.stale()
@@ -117,7 +126,10 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     const kept = withoutDuplicates(batch, items, there)
     const judged = judgeCounters(batch, kept, used).map((item) => marked(item, marks))
 
-    for (const { crash } of judged) underWay.set(crash.id, counterKeyOf(crash))
+    for (const { crash, entry } of judged) {
+      underWay.set(crash.id, counterKeyOf(crash))
+      spans.set(crash.id, tracing.start('symbolicate crash', { kind: 'consumer', parent: entry.headers, attributes: { 'overrun.crash': crash.id, 'messaging.kafka.offset': entry.offset } }))
+    }
     const handedOn = new Set<string>()
     try {
       const claims = judged.filter(({ crash }) => crash.claimedOf !== undefined)
@@ -161,8 +173,14 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       }
       while (stragglers.size >= settings.stragglers && !givenUp()) await Promise.race(stragglers)
     } finally {
-      for (const { crash } of judged) if (!handedOn.has(crash.id)) underWay.delete(crash.id)
+      for (const { crash } of judged) if (!handedOn.has(crash.id)) forget(crash.id)
     }
+  }
+
+  function forget(id: string): void {
+    underWay.delete(id)
+    spans.get(id)?.end()
+    spans.delete(id)
   }
 
   /** The end of a late one: its row, then the position. Until then a restart reads it again. */
@@ -177,7 +195,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     } catch (error) {
       if (!givenUp()) logger.error({ stage: 'worker', crash: item.crash.id, topic: batch.topic, partition: batch.partition, offset: item.entry.offset, reason: messageOf(error) }, 'a slow dump was left to the next start')
     } finally {
-      underWay.delete(item.crash.id)
+      forget(item.crash.id)
       metrics.stragglers(stragglers.size - 1)
     }
   }
@@ -214,9 +232,11 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   async function writeCrashes(crashes: readonly Done[], letters: DeadLetter[], givenUp: () => boolean): Promise<void> {
     if (crashes.length === 0) return
     const entries = new Map(crashes.map(({ crash, entry }) => [crash.id, entry]))
-    const { refused } = await inserter.insert('crashes', crashes.map(({ row }) => row), givenUp)
+    const { refused } = await tracing.span('insert crashes', { kind: 'client', attributes: { 'db.system.name': 'clickhouse', 'db.operation.batch.size': crashes.length } },
+      () => inserter.insert('crashes', crashes.map(({ row }) => row), givenUp))
     for (const { row, reason } of refused) letters.push({ slug: 'row-refused', reason, entry: entries.get(row.id) as LogEntry })
     for (const { crash, row } of crashes) {
+      spans.get(crash.id)?.set({ 'overrun.status': row.status, 'overrun.bucket': row.bucket })
       metrics.written((clock.now() - crash.receivedAt) / 1000)
       if (row.status !== 'ok' && row.status !== 'partial') {
         logger.info({ stage: 'analyse', crash: crash.id, slug: row.status, reason: row.status_reason, topic: row.topic, partition: row.partition, offset: row.offset }, 'a dump could not be read')
@@ -264,7 +284,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     async start() {
       await pool.ready()
       const { group, batchEntries: maxEntries, batchBytes: maxBytes, batchWaitMs: maxWaitMs } = settings
-      consumer = await log.consume({ topic: TOPIC_ACCEPTED, group, startAt, maxEntries, maxBytes, maxWaitMs }, (batch) => track(batches, handle(batch)))
+      consumer = await log.consume({ topic: TOPIC_ACCEPTED, group, startAt, maxEntries, maxBytes, maxWaitMs }, (batch) => track(batches, traced(batch)))
       reprocessor.sweep()
       arrivals.start()
     },

@@ -23,7 +23,7 @@ export function registerIngest(program: Command): void {
       const { data } = configuration
       await runProcess({
         part: 'ingest', config: configOf(loaded), json: options.json === true,
-        async start({ logger, metrics, stopper, patiently }) {
+        async start({ logger, metrics, tracing, stopper, patiently }) {
           const log = await patiently('log', () => openLog({ settings: configuration.log, data, logger, metrics }))
           stopper.add('log', () => log.close())
           const blobs = await patiently('blobs', () => openBlobs({ settings: configuration.blobs, data }))
@@ -31,7 +31,7 @@ export function registerIngest(program: Command): void {
           const clickhouse = server && connectClickHouse(server, 'overrun-ingest', { timeoutMs: REGISTRY_MS })
           if (clickhouse) stopper.add('clickhouse', () => clickhouse.close())
           const ingest = await startIngest({
-            settings: configuration.ingest, data, log, blobs, clock: systemClock, logger, metrics,
+            settings: configuration.ingest, data, log, blobs, clock: systemClock, logger, metrics, tracing,
             ...(clickhouse ? { load: loadRegistryFromClickHouse(clickhouse, logger) } : {}),
           })
           stopper.add('ingest', () => ingest.stop())

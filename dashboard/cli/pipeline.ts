@@ -33,7 +33,7 @@ export interface Pipeline {
   checks: Checks
 }
 
-export async function startPipeline({ configuration, clock, watch, world: { logger, metrics, stopper, patiently } }: {
+export async function startPipeline({ configuration, clock, watch, world: { logger, metrics, tracing, stopper, patiently } }: {
   configuration: Configuration
   clock: Clock
   /** Let the detectors look every few seconds. A story that moves the clock asks them itself. */
@@ -49,10 +49,10 @@ export async function startPipeline({ configuration, clock, watch, world: { logg
   const blobs = await patiently('blobs', () => openBlobs({ settings: configuration.blobs, data }))
   const shared = { data, log, blobs, clickhouse, clock, logger, metrics }
 
-  const ingest = await startIngest({ ...shared, settings: configuration.ingest, load: loadRegistryFromClickHouse(clickhouse, logger) })
+  const ingest = await startIngest({ ...shared, tracing, settings: configuration.ingest, load: loadRegistryFromClickHouse(clickhouse, logger) })
   stopper.add('ingest', () => ingest.stop())
   const { registry } = ingest
-  const symbolication = await startSymbolication({ ...shared, settings: configuration.symbolicate })
+  const symbolication = await startSymbolication({ ...shared, tracing, settings: configuration.symbolicate })
   stopper.add('symbolication', () => symbolication.stop())
   const { symbols, worker } = symbolication
   const dashboard = await startDashboard({

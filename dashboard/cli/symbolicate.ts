@@ -18,12 +18,12 @@ export function registerSymbolicate(program: Command): void {
       await runProcess({
         part: 'symbolicate', config: configOf(loaded), json: options.json === true,
         async start(world) {
-          const { logger, metrics, stopper, patiently } = world
+          const { logger, metrics, tracing, stopper, patiently } = world
           const clickhouse = await openMigratedClickHouse({ configuration, application: 'overrun-symbolicate', clock: systemClock, world })
           const log = await patiently('log', () => openLog({ settings: configuration.log, data, logger, metrics }))
           stopper.add('log', () => log.close())
           const blobs = await patiently('blobs', () => openBlobs({ settings: configuration.blobs, data }))
-          const { stop, checks } = await startSymbolication({ settings: configuration.symbolicate, data, log, blobs, clickhouse, clock: systemClock, logger, metrics })
+          const { stop, checks } = await startSymbolication({ settings: configuration.symbolicate, data, log, blobs, clickhouse, clock: systemClock, logger, metrics, tracing })
           stopper.add('worker', stop)
           return { checks, addresses: {} }
         },

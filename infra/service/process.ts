@@ -3,6 +3,7 @@ import { createLogger, type Logger } from './logger.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
 import { createOps, type Checks, type OpsSettings } from './ops.ts'
 import { patiently } from './patiently.ts'
+import { startTracing, type Tracing } from './tracing.ts'
 import { createStopper, stopOnSignal, type Stopper } from './stop.ts'
 
 /**
@@ -16,6 +17,7 @@ import { createStopper, stopOnSignal, type Stopper } from './stop.ts'
 export interface World {
   logger: Logger
   metrics: Metrics
+  tracing: Tracing
   stopper: Stopper
   /** Opens what the process can't begin without, as often as it takes. */
   patiently<T>(what: string, open: () => Promise<T>): Promise<T>
@@ -57,7 +59,9 @@ export async function runProcess({ part, config, json, start, explain = messageO
     const ops = createOps({ settings: config.value.ops, metrics, checks, hints: () => running?.hints ?? {} })
     const { url } = await ops.start()
     stopper.add('ops', () => ops.stop())
-    running = await start({ logger, metrics, stopper, patiently: (what, open) => patiently(what, open, { logger, stopping: stopping.signal, waiting: (reason) => { waiting = reason } }) })
+    const tracing = await startTracing({ part, logger })
+    stopper.add('tracing', () => tracing.stop())
+    running = await start({ logger, metrics, tracing, stopper, patiently: (what, open) => patiently(what, open, { logger, stopping: stopping.signal, waiting: (reason) => { waiting = reason } }) })
     const addresses = { ...running.addresses, ops_url: url }
     logger.info({ stage: 'start', ...addresses }, 'ready')
     if (json) console.log(JSON.stringify({ ...addresses, ...running.printed, pid: process.pid }))
