@@ -17,6 +17,10 @@ export function registerDashboardMetrics(metrics: Metrics) {
       name: 'overrun_dashboard_failed_logins_total', registers,
       help: 'Sign-ins with a wrong token. A rise is somebody guessing.',
     }),
+    symbolUploads: new Counter({
+      name: 'overrun_symbol_uploads_total', labelNames: ['protocol', 'result'], registers,
+      help: 'Symbol files by what became of them. A rise of refused is a build that uploads what cannot be used; no rise at a release, a build that uploads nothing.',
+    }),
     streams: new Gauge({
       name: 'overrun_sse_clients', registers,
       help: 'Pages that are told of changes now. At the configured limit further pages ask every 30 s instead.',

@@ -74,7 +74,7 @@ export function createDashboard({ settings, clickhouse, blobs, symbols, clock, l
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 1024 },
   }).withTypeProvider<ZodTypeProvider>()
-  const deps: ApiDeps = { settings, clickhouse, blobs, symbols, clock, logger, events: createEventLog({ clickhouse, clock }), onRegistryChange: tellRegistry, onSymbols, openLog, archive }
+  const deps: ApiDeps = { settings, clickhouse, blobs, symbols, clock, logger, events: createEventLog({ clickhouse, clock }), onRegistryChange: tellRegistry, onSymbols, onUpload: (result) => counted.symbolUploads.inc({ protocol: 'http', result }), openLog, archive }
   let stream: Stream | null = null
 
   return {

@@ -48,7 +48,7 @@ const MAX_UNDER_WAY = 1000
 
 export function createChannels({ clickhouse, clock, logger, metrics, settings }: ChannelsDeps): Channels {
   const { channels, pageUrl = '', firstPauseMs = 2000, maxTries = 8 } = settings
-  const tries = new Counter({ name: 'overrun_deliveries_total', help: 'Tries to tell somebody of an alert; anything but delivered means that a channel is in trouble', labelNames: ['channel', 'outcome'], registers: [metrics] })
+  const tries = new Counter({ name: 'overrun_alert_deliveries_total', help: 'Tries to tell somebody of an alert. A rise of anything but delivered: a channel is in trouble, and people may not hear of alerts.', labelNames: ['channel', 'result'], registers: [metrics] })
   const stopped = new AbortController()
   const underWay = new Set<Promise<void>>()
   for (const channel of channels) {
@@ -83,7 +83,7 @@ export function createChannels({ clickhouse, clock, logger, metrics, settings }:
   }
 
   async function record(channel: Channel, alert: Alert, attempt: number, { outcome, detail }: Attempt, last: boolean): Promise<void> {
-    tries.inc({ channel: channel.name, outcome })
+    tries.inc({ channel: channel.name, result: outcome })
     const row = {
       fleet: alert.fleet, alert: alert.id, version: alert.evidence.tell.version, channel: channel.name, at: sqlTime(clock.now()), attempt,
       outcome: last && !isFinal(outcome) ? 'gave-up' : outcome, detail: last && !isFinal(outcome) ? `after ${attempt} tries: ${outcome} ${detail}` : detail,

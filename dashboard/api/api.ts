@@ -29,6 +29,7 @@ export interface ApiDeps {
   onRegistryChange: () => Promise<void>
   /** Told after the event of symbols that have arrived. */
   onSymbols: () => void
+  onUpload: (result: 'stored' | 'already' | 'refused') => void
   /** Opened when somebody first asks for what needs it; absent where this dashboard has none. */
   openLog: (() => Promise<Pick<Log, 'append' | 'stats'>>) | undefined
   /** How long dumps and manifests are kept. */

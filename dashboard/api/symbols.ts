@@ -14,7 +14,7 @@ import { Refused } from './problems.ts'
 const tags = ['symbols']
 
 export function symbolRoutes(api: Api, deps: ApiDeps): void {
-  const { clickhouse, clock, settings, events, onSymbols } = deps
+  const { clickhouse, clock, settings, events, onSymbols, onUpload } = deps
   api.addContentTypeParser('application/octet-stream', { parseAs: 'buffer', bodyLimit: settings.symbolBytes }, (_request, body, done) => done(null, body))
 
   api.get('/api/v1/symbols/missing', {
@@ -33,6 +33,7 @@ export function symbolRoutes(api: Api, deps: ApiDeps): void {
   }, async ({ query: { name }, body }) => {
     if (!Buffer.isBuffer(body)) throw new Refused('media-type', 'send the file as application/octet-stream')
     const put = await deps.symbols.put(body, { name })
+    onUpload(put.status !== 'stored' ? 'refused' : put.already ? 'already' : 'stored')
     if (put.status !== 'stored') throw new Refused('symbols-refused', `${name}: ${put.reason}`)
     const { prepared, key } = put
     const file = prepared.kind === 'source-map' ? prepared.file : prepared.debugFile

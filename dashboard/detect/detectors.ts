@@ -8,7 +8,7 @@ import type { Metrics } from '../../infra/service/metrics.ts'
 import { readMerges } from '../queries/merges.ts'
 import { keyOf, nextAlert, readCurrentAlerts, writeAlerts, type Alert } from './alerts.ts'
 import { canary } from './canary.ts'
-import type { Detector, Finding, Pattern } from './finding.ts'
+import { SEVERITIES, type Detector, type Finding, type Pattern } from './finding.ts'
 import { pattern } from './pattern.ts'
 import { readReleases, type Release } from './releases.ts'
 import { replay } from './replay.ts'
@@ -53,6 +53,7 @@ export function createDetectors({ clickhouse, clock, logger, metrics, settings =
   const meters = createMeters(metrics)
   const releases = new Map<string, { at: number; releases: Release[] }>()
   const stopped = new AbortController()
+  const openByFleet = new Map<string, Alert[]>()
   let queue: Promise<unknown> = Promise.resolve()
   let loop: Promise<void> | undefined
 
@@ -70,11 +71,12 @@ export function createDetectors({ clickhouse, clock, logger, metrics, settings =
       try {
         findings.push(...await evaluateFleet(fleet, now))
       } catch (error) {
-        meters.failures.inc({ pattern: 'fleet' })
+        meters.runs.inc({ rule: 'fleet', result: 'failed' })
         logger.error({ stage: 'detect', fleet, reason: messageOf(error) }, 'a fleet could not be evaluated; the next run tries again')
       }
     }
-    meters.seconds.observe((performance.now() - started) / 1000)
+    meters.runs.inc({ rule: 'all', result: 'ok' })
+    meters.ruleSeconds.observe({ rule: 'all' }, (performance.now() - started) / 1000)
     meters.lastRun.set(Date.now() / 1000)
     return findings
   }
@@ -87,12 +89,15 @@ export function createDetectors({ clickhouse, clock, logger, metrics, settings =
     const silent = new Set<Pattern>()
     for (const detector of detectors) {
       try {
+        const began = performance.now()
         const found = await detector.evaluate(input)
-        meters.findings.inc({ pattern: detector.pattern }, found.length)
+        meters.ruleSeconds.observe({ rule: detector.pattern }, (performance.now() - began) / 1000)
+        meters.runs.inc({ rule: detector.pattern, result: 'ok' })
+        meters.findings.inc({ rule: detector.pattern }, found.length)
         findings.push(...found)
       } catch (error) {
         silent.add(detector.pattern)
-        meters.failures.inc({ pattern: detector.pattern })
+        meters.runs.inc({ rule: detector.pattern, result: 'failed' })
         logger.error({ stage: 'detect', fleet, pattern: detector.pattern, reason: messageOf(error) }, 'a detector failed; the others go on')
       }
     }
@@ -116,7 +121,8 @@ export function createDetectors({ clickhouse, clock, logger, metrics, settings =
       if (alert.evidence.tell.version === alert.version) notify(alert)
     }
     const open = [...new Map([...current, ...next.map((alert) => [keyOf(alert), alert] as const)]).values()].filter((alert) => alert.state === 'open')
-    meters.open.set({ fleet }, open.length)
+    openByFleet.set(fleet, open)
+    for (const severity of SEVERITIES) meters.open.set({ severity }, [...openByFleet.values()].flat().filter((alert) => alert.severity === severity).length)
   }
 
   async function releasesOf(fleet: string, now: number): Promise<Release[]> {
@@ -132,7 +138,7 @@ export function createDetectors({ clickhouse, clock, logger, metrics, settings =
       try {
         await evaluate()
       } catch (error) {
-        meters.failures.inc({ pattern: 'run' })
+        meters.runs.inc({ rule: 'all', result: 'failed' })
         logger.error({ stage: 'detect', reason: messageOf(error) }, 'detection could not run; it tries again')
       }
       await delay(intervalMs, undefined, { signal: stopped.signal }).catch(() => {})
@@ -153,10 +159,10 @@ export function createDetectors({ clickhouse, clock, logger, metrics, settings =
 function createMeters(metrics: Metrics) {
   const registers = [metrics]
   return {
-    seconds: new Histogram({ name: 'overrun_detect_seconds', help: 'Time of one run over all fleets; above the interval, alerts come late', buckets: [0.1, 0.5, 1, 2, 5, 10, 30, 60], registers }),
-    failures: new Counter({ name: 'overrun_detect_failures_total', help: 'Detectors that could not run; while this rises, that pattern is not watched', labelNames: ['pattern'], registers }),
-    findings: new Counter({ name: 'overrun_detect_findings_total', help: 'Findings, also those that open no alert; a jump means unusual crashes', labelNames: ['pattern'], registers }),
-    lastRun: new Gauge({ name: 'overrun_detect_last_run_timestamp_seconds', help: 'When the last run ended; if it stands still, nobody is watching', registers }),
-    open: new Gauge({ name: 'overrun_alerts_open', help: 'Open alerts', labelNames: ['fleet'], registers }),
+    runs: new Counter({ name: 'overrun_detector_runs_total', labelNames: ['rule', 'result'], registers, help: 'Runs of each detector; "all" is one pass over every fleet. "failed" rising: that pattern is not watched. "all" standing still: nobody is watching.' }),
+    ruleSeconds: new Histogram({ name: 'overrun_detector_run_seconds', labelNames: ['rule'], registers, buckets: [0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60], help: 'Time of one run of a detector, and of all ("all"). Rising above the pause between runs (10 s): alerts come late.' }),
+    findings: new Counter({ name: 'overrun_detector_findings_total', labelNames: ['rule'], registers, help: 'Findings, also those that open no alert. A jump means unusual crashes.' }),
+    lastRun: new Gauge({ name: 'overrun_detector_last_run_timestamp_seconds', registers, help: 'When the last pass ended. Standing still: nobody is watching.' }),
+    open: new Gauge({ name: 'overrun_campaigns_open', labelNames: ['severity'], registers, help: 'Open alerts by severity, of all fleets. A rise is what the product is for: look at the campaigns page.' }),
   }
 }

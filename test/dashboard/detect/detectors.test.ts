@@ -65,7 +65,7 @@ test('a detector that fails is counted, the others still run, and its alerts sta
   await detectors.evaluate(NOW + 30 * HOUR)
   expect((await alerts()).map(({ pattern, ln_p }) => [pattern, ln_p === null])).toEqual(expect.arrayContaining([['PRB-SPREAD', false], ['PRB-SWEEP', true]]))
   expect((await alerts()).map(({ pattern, evidence }) => [pattern, (JSON.parse(evidence) as { calm_since: string | null }).calm_since !== null]).toSorted()).toEqual([['PRB-SPREAD', false], ['PRB-SWEEP', true]])
-  expect(await metrics.metrics()).toContain('overrun_detect_failures_total{pattern="PRB-SPREAD"} 1')
+  expect(await metrics.metrics()).toContain('overrun_detector_runs_total{rule="PRB-SPREAD",result="failed"} 1')
 })
 
 test('a judged alert is this detector\'s record in the next one', async () => {
