@@ -91,13 +91,15 @@ function reportThreads(dump: Dump, stacks: readonly (Stack | null)[], notes: Not
   for (const index of order) {
     const thread = reportThread(dump, given[index]!, index, stacks[index] ?? null)
     let kept = 0
-    for (; kept < thread.frames.length && room > 0; kept++) room -= frameSize(thread.frames[kept]!)
+    // The one that crashed stands in the report twice.
+    const times = index === dump.crashingThread ? 2 : 1
+    for (; kept < thread.frames.length && room > 0; kept++) room -= times * frameSize(thread.frames[kept]!)
     if (kept < thread.frames.length) {
       cut++
       thread.frames_omitted += thread.frames.length - kept
       thread.frames.length = kept
     }
-    room -= 160 + textSize(thread.thread_name)
+    room -= times * (160 + textSize(thread.thread_name))
     threads[index] = thread
   }
   if (cut > 0) notes.push({ slug: 'frames-omitted', text: `report: ${cut} of ${dump.threads.length} threads lost frames, because all together are too large` })
@@ -223,8 +225,8 @@ function within<T, R extends object>(room: number, what: string, notes: Note[], 
 }
 
 /** Bytes in JSON, from above: names of fields and addresses are as good as constant, texts are what a dump can make large. */
-const frameSize = ({ function: called, file, inlines, registers }: ReportFrame): number =>
-  400 + textSize(called) + textSize(file) + (inlines ?? []).reduce((sum, inline) => sum + 48 + textSize(inline.function) + textSize(inline.file), 0) + (registers === undefined ? 0 : 2048)
+const frameSize = ({ module, function: called, file, inlines, registers, unloaded_modules: unloaded }: ReportFrame): number =>
+  400 + textSize(module) + textSize(called) + textSize(file) + (unloaded ?? []).reduce((sum, { module: once, offsets }) => sum + 48 + textSize(once) + 24 * offsets.length, 0) + (inlines ?? []).reduce((sum, inline) => sum + 48 + textSize(inline.function) + textSize(inline.file), 0) + (registers === undefined ? 0 : 2048)
 
 const recordSize = (record: object): number => Object.values(record).reduce<number>((sum, value) => sum + 24 + (typeof value === 'string' ? textSize(value) : 8), 32)
 
