@@ -63,7 +63,7 @@ export function openElf(bytes: Uint8Array): ElfImage {
   const loaded = segments.filter((segment) => segment.type === LOAD && segment.memorySize > 0n)
   const code: Range[] = sections.filter(({ flags, size }) => (flags & FLAG.alloc) !== 0 && (flags & FLAG.executable) !== 0 && size > 0).map(({ address, size }) => ({ address, size: BigInt(size) }))
   if (code.length === 0) code.push(...loaded.filter(({ flags }) => (flags & 1) !== 0).map(({ address, memorySize }) => ({ address, size: memorySize })))
-  const space = createSpace(width, loaded.map(({ address }) => address), code)
+  const space = createSpace(width, loaded.map(({ address }) => address), code, cpu === 'arm')
 
   const byName = new Map<string, ElfSection>()
   for (const section of sections) if (!byName.has(section.name)) byName.set(section.name, section)

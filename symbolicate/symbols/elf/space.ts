@@ -24,7 +24,8 @@ const PAGE = 4096n
 /** Offsets are u32, and 0xffffffff is NONE. */
 const FARTHEST = 0xffff_fffe
 
-export function createSpace(width: 4 | 8, segments: readonly bigint[], code: readonly Range[]): Space {
+/** `thumb`: bit 0 of an address says which instructions are there (ARM), and assembly's DWARF has it set. */
+export function createSpace(width: 4 | 8, segments: readonly bigint[], code: readonly Range[], thumb: boolean): Space {
   const lowest = segments.reduce<bigint | null>((low, address) => (low === null || address < low ? address : low), null) ?? 0n
   const base = lowest - (lowest % PAGE)
   const baseLow = Number(base & 0xffff_ffffn)
@@ -41,7 +42,7 @@ export function createSpace(width: 4 | 8, segments: readonly bigint[], code: rea
     offset(low, high) {
       if (high === 0 && low === 0) return space.zeroIsCode ? -Number(base) : NaN
       if (high === onesHigh && low >= 0xffff_fffe) return NaN
-      return (high - baseHigh) * 0x1_0000_0000 + (low - baseLow)
+      return (high - baseHigh) * 0x1_0000_0000 + (low - baseLow) - (thumb ? low & 1 : 0)
     },
     offsetOf: (address) => space.offset(Number(address & 0xffff_ffffn), Number((address >> 32n) & 0xffff_ffffn)),
     codeEnd(offset) {
