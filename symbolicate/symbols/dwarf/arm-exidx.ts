@@ -5,19 +5,21 @@
  *   entry = 1 0 0 0 index:4 ... (compact) | prel31 of a personality routine, then words:8 and instructions
  *
  * A function's instructions undo its prologue: they move a virtual stack pointer up and pop registers from there. So they
- * are true once the prologue is done, at calls above all, and not instruction by instruction as DWARF's.
+ * are true once the prologue is done, at calls above all, and not instruction by instruction as DWARF's; for the prologue
+ * itself arm-prologue.ts reads the code.
  */
 import { FLAG, SECTION, type ElfImage } from '../elf/elf.ts'
 import { sectionOffset } from '../elf/symbols.ts'
 import type { Strings } from '../strings.ts'
 import { Cursor } from './cursor.ts'
 import type { UnwindRows } from './frames.ts'
+import type { ArmPrologue } from './arm-prologue.ts'
 import { registerNames } from './registers.ts'
 
 const CANNOT_UNWIND = 1
 const MOST_INSTRUCTIONS = 1024
 
-export function readArmExidx(image: ElfImage, strings: Strings, { cfi, deltas }: UnwindRows): void {
+export function readArmExidx(image: ElfImage, prologues: readonly ArmPrologue[], strings: Strings, rows: UnwindRows): void {
   if (image.cpu !== 'arm') return
   for (const section of image.sections) {
     if (section.type !== SECTION.armExidx || (section.flags & FLAG.alloc) === 0) continue
@@ -40,9 +42,39 @@ export function readArmExidx(image: ElfImage, strings: Strings, { cfi, deltas }:
       // Built without tables: arm-prologue.ts looks at the code.
       if (data === CANNOT_UNWIND) continue
       const rules = rulesOf(image, data, place + index * 8 + 4)
-      if (rules !== null) cfi.push(start, end - start, strings.add(rules), deltas.count, deltas.count)
+      if (rules !== null) addRows(start, end, rules, prologues, strings, rows)
     }
   }
+}
+
+/** Linkers merge neighbours that unwind alike, so one entry may stand for several functions, each with a prologue of its own. */
+function addRows(start: number, end: number, rules: string, prologues: readonly ArmPrologue[], strings: Strings, { cfi, deltas }: UnwindRows): void {
+  let from = start
+  const plain = (to: number): void => {
+    if (to > from) cfi.push(from, to - from, strings.add(rules), deltas.count, deltas.count)
+    from = Math.max(from, to)
+  }
+  for (let index = firstFrom(prologues, start); prologues[index] !== undefined && prologues[index]!.start < end; index++) {
+    const { start: begin, size, entry, steps } = prologues[index]!
+    if (begin < from || steps.length === 0) continue
+    plain(begin)
+    const first = deltas.count
+    for (const [step, { from: at, rules: then }] of steps.entries()) deltas.push(at, strings.add(step === steps.length - 1 ? rules : then))
+    from = Math.min(begin + size, end)
+    cfi.push(begin, from - begin, strings.add(entry), first, deltas.count)
+  }
+  plain(end)
+}
+
+function firstFrom(prologues: readonly ArmPrologue[], start: number): number {
+  let low = 0
+  let high = prologues.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (prologues[middle]!.start < start) low = middle + 1
+    else high = middle
+  }
+  return low
 }
 
 /** 31 bits, signed. */

@@ -27,22 +27,36 @@ interface Prologue {
 /** What one instruction does to the prologue: a change, nothing, or its end. */
 type Step = 'changed' | 'same' | 'end'
 
-export function readArmPrologues(image: ElfImage, symbols: ElfSymbols, strings: Strings, { cfi, deltas }: UnwindRows): void {
-  if (image.cpu !== 'arm') return
-  for (const section of image.sections) {
-    if (section.type === SECTION.nobits || (section.flags & FLAG.executable) === 0) continue
+/** The rule at a function's first instruction, and those that hold from an address on; `steps` is empty for one without a prologue. */
+export interface ArmPrologue { start: number; size: number; entry: string; steps: { from: number; rules: string }[] }
+
+/** Of every function that the symbol table knows, in the order of their addresses. */
+export function armPrologues(image: ElfImage, symbols: ElfSymbols): ArmPrologue[] {
+  if (image.cpu !== 'arm') return []
+  const entry = rulesOf({ depth: 0, saved: new Map(), frame: null })
+  return image.sections.filter(({ type, flags }) => type !== SECTION.nobits && (flags & FLAG.executable) !== 0).flatMap((section) => {
     const code = image.content(section)
-    if (code === null) continue
+    if (code === null) return []
     const view = new DataView(code.buffer, code.byteOffset, code.length)
-    const from = sectionOffset(image, section)
+    const base = sectionOffset(image, section)
+    const found: ArmPrologue[] = []
     for (const [index, start] of symbols.starts.entries()) {
-      const size = Math.min(symbols.sizes[index]!, from + code.length - start)
-      if (start < from || size < 2) continue
-      const first = deltas.count
-      const initial = strings.add(rulesOf({ depth: 0, saved: new Map(), frame: null }))
-      follow(view, start - from, size, symbols.thumb[index] === 1, (at, prologue) => deltas.push(from + at, strings.add(rulesOf(prologue))))
-      cfi.push(start, size, initial, first, deltas.count)
+      const size = Math.min(symbols.sizes[index]!, base + code.length - start)
+      if (start < base || size < 2) continue
+      const steps: ArmPrologue['steps'] = []
+      follow(view, start - base, size, symbols.thumb[index] === 1, (at, prologue) => steps.push({ from: base + at, rules: rulesOf(prologue) }))
+      found.push({ start, size, entry, steps })
     }
+    return found
+  }).sort((a, b) => a.start - b.start)
+}
+
+/** Rows for all of them: for where no table says anything. */
+export function readArmPrologues(prologues: readonly ArmPrologue[], strings: Strings, { cfi, deltas }: UnwindRows): void {
+  for (const { start, size, entry, steps } of prologues) {
+    const first = deltas.count
+    for (const { from, rules } of steps) deltas.push(from, strings.add(rules))
+    cfi.push(start, size, strings.add(entry), first, deltas.count)
   }
 }
 

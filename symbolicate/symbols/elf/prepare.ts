@@ -11,7 +11,7 @@
 import { messageOf } from '../../../infra/service/errors.ts'
 import { InputError } from '../../reader.ts'
 import { readArmExidx } from '../dwarf/arm-exidx.ts'
-import { readArmPrologues } from '../dwarf/arm-prologue.ts'
+import { armPrologues, type ArmPrologue, readArmPrologues } from '../dwarf/arm-prologue.ts'
 import { Cursor } from '../dwarf/cursor.ts'
 import { createUnwindRows, readFrames, type UnwindRows } from '../dwarf/frames.ts'
 import { collectFunctions, createCollected } from '../dwarf/functions.ts'
@@ -206,9 +206,14 @@ function labels(functions: Uint32Array, { starts, sizes, names }: ElfSymbols, st
 function unwindTables(images: readonly ElfImage[], symbols: ElfSymbols, strings: Strings, problems: string[]): { cfi: Uint32Array; deltas: Uint32Array } {
   const deltas = new Growing(SECTIONS.deltas)
   let cfi: Uint32Array = new Uint32Array()
+  const found = new Map<ElfImage, ArmPrologue[]>()
+  const prologues = (image: ElfImage): ArmPrologue[] => {
+    const known = found.get(image) ?? armPrologues(image, symbols)
+    found.set(image, known)
+    return known
+  }
   const sources: ((image: ElfImage, into: UnwindRows) => void)[] = [
-    (image, into) => readFrames(image, '.debug_frame', strings, into), (image, into) => readFrames(image, '.eh_frame', strings, into), (image, into) => readArmExidx(image, strings, into),
-    (image, into) => readArmPrologues(image, symbols, strings, into),
+    (image, into) => readFrames(image, '.debug_frame', strings, into), (image, into) => readFrames(image, '.eh_frame', strings, into), (image, into) => readArmExidx(image, prologues(image), strings, into), (image, into) => readArmPrologues(prologues(image), strings, into),
   ]
   for (const read of sources) {
     const rows = createUnwindRows(deltas)
