@@ -4,6 +4,7 @@
 #
 #   sh infra/setup.sh         packages and web pages
 #   sh infra/setup.sh test    and what the tests need: servers, browsers, compilers and debuggers to compare with
+#   sh infra/setup.sh helm    Helm, from its source: for the long form of the test of the chart
 #
 # What it says goes to standard error; standard output belongs to the command that comes after it.
 set -eu
@@ -103,9 +104,18 @@ fetch_jars() {
   fi
 }
 
+build_helm() {
+  if [ -x .cache/bin/helm ]; then return 0; fi
+  has go || die 'Go is needed to build Helm'
+  mkdir -p .cache/bin
+  say 'building Helm (some minutes)'
+  GOBIN="$PWD/.cache/bin" go install helm.sh/helm/v3/cmd/helm@v3.19.0 >&2 || die 'Helm was not built; the reason is above'
+}
+
 check_node
 install_packages
 build_pages
+if [ "${1:-}" = helm ]; then build_helm; fi
 if [ "${1:-}" = test ]; then
   install_test_tools
   fetch_jars kafka

@@ -122,7 +122,7 @@ describe('the Helm chart', () => {
   })
 
   // Helm is built from source in minutes (`sh infra/setup.sh helm`, with Go), so it is no part of every run.
-  const helm = join(ROOT, '.cache/tools/helm')
+  const helm = join(ROOT, '.cache/bin/helm')
   const absent = !existsSync(helm)
   test.skipIf(absent && process.env.OVERRUN_LONG !== '1')(`helm lints and renders it${absent ? ' (no helm)' : ''}`, () => {
     const lint = spawnSync(helm, ['lint', '--strict', chart], { encoding: 'utf8' })
