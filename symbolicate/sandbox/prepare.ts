@@ -2,6 +2,7 @@ import { messageOf } from '../../infra/service/errors.ts'
 import { parseBreakpadSym } from '../symbols/breakpad-sym.ts'
 import { isElf } from '../symbols/elf/elf.ts'
 import { prepareElf, type ElfFile } from '../symbols/elf/prepare.ts'
+import { MAP_BUDGET, mapProblem } from '../symbols/source-map.ts'
 import { openTables, SECTIONS, writeTables } from '../symbols/tables.ts'
 import type { Answer, Prepared } from './wire.ts'
 
@@ -10,7 +11,7 @@ import type { Answer, Prepared } from './wire.ts'
  *
  *   Breakpad text:  MODULE os cpu DEBUGID name ...
  *   ELF:            7F 'ELF', a program, a library or their debug file; others that belong to it behind it
- *   source map:     a JSON object with "mappings" and "debugId" (or "debug_id", as older tools write it)
+ *   source map:     a JSON object with "mappings" or "sections", and "debugId" (or "debug_id", as older tools write it)
  */
 type Outcome = Extract<Answer, { t: 'prepared' | 'unusable' }>
 type NativeSymbols = Extract<Prepared, { bytes: Uint8Array }>
@@ -67,15 +68,16 @@ function usable(prepared: NativeSymbols): Outcome {
 }
 
 function prepareSourceMap(bytes: Uint8Array): Outcome {
-  let map: { mappings?: unknown; sections?: unknown; sources?: unknown; file?: unknown; debugId?: unknown; debug_id?: unknown }
+  let map: Record<string, unknown>
   try {
     map = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8')) as typeof map
   } catch (error) {
     return { t: 'unusable', reason: `source map: not JSON: ${messageOf(error).slice(0, 200)}` }
   }
-  if (typeof map.mappings !== 'string') return { t: 'unusable', reason: Array.isArray(map.sections) ? 'source map: an index of sections carries no debug id; upload the maps that it names' : 'source map: no "mappings"' }
+  const problem = mapProblem(map, MAP_BUDGET.sections)
+  if (problem !== null) return { t: 'unusable', reason: problem }
   const id = [map.debugId, map.debug_id].find((value): value is string => typeof value === 'string')?.toLowerCase().replaceAll('-', '')
   if (id === undefined || !/^[0-9a-f]{32}$/.test(id)) return { t: 'unusable', reason: 'source map: no "debugId" (a UUID); let the bundler write one' }
-  const sources = Array.isArray(map.sources) ? map.sources.length : 0
+  const sources = Array.isArray(map.sections) ? map.sections.length : (map.sources as unknown[]).length
   return { t: 'prepared', prepared: { kind: 'source-map', debugId: id, file: typeof map.file === 'string' ? map.file.slice(0, 512) : '', sources } }
 }

@@ -63,7 +63,7 @@ async function lookUp(bytes: Uint8Array, debugId: string, wanted: { index: numbe
     if (!isObject(raw)) return { status: 'corrupt', reason: 'source map: not a JSON object' }
     const carried = [raw.debugId, raw.debug_id].find((id) => typeof id === 'string')?.toLowerCase().replaceAll('-', '')
     if (carried !== undefined && carried !== debugId) return { status: 'mismatched', reason: `the source map carries debug id ${carried.slice(0, 64)}` }
-    const problem = problemOf(raw, sections)
+    const problem = mapProblem(raw, sections)
     if (problem !== null) return { status: 'corrupt', reason: problem }
     consumer = await new SourceMapConsumer(raw as unknown as ConstructorParameters<typeof SourceMapConsumer>[0])
     const found = new Map<number, Position>()
@@ -84,7 +84,7 @@ async function lookUp(bytes: Uint8Array, debugId: string, wanted: { index: numbe
  * What the library would trip over. It reads the sections of an index map side by side, and where one throws at once the
  * failures of the others reach nobody and end the process; an index map within an index map is none (ECMA-426, 9).
  */
-function problemOf(raw: Record<string, unknown>, mostSections: number): string | null {
+export function mapProblem(raw: Record<string, unknown>, mostSections: number): string | null {
   if (raw.sections === undefined) return plainProblem(raw)
   if (Number(raw.version) !== 3) return 'source map: the version is not 3'
   if (!Array.isArray(raw.sections)) return 'source map: "sections" is no list'

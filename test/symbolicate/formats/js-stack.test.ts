@@ -64,6 +64,20 @@ describe('through a source map', () => {
     expect(analysis.report.modules[0]).toMatchObject({ filename: 'app.js', debug_id: ID.replaceAll('-', ''), symbol_status: 'found' })
   })
 
+  test('Hermes\' offsets into its bytecode are looked up as they are', async () => {
+    // hermesc's map, composed with the bundler's: one line, its columns are offsets of instructions, from 0.
+    const generator = new SourceMapGenerator({ file: 'main.jsbundle' })
+    const add = (column: number, line: number, name: string) => generator.addMapping({ generated: { line: 1, column }, original: { line, column: 2 }, source: 'src/screen.tsx', name })
+    add(5400, 7, 'throwIt')
+    add(5433, 8, 'none')
+    add(90, 31, 'onPress')
+    const stack = 'Error: boom\n    at throwIt (address at main.jsbundle:1:5432)\n    at anonymous (address at main.jsbundle:1:99)\n    at global (address at main.jsbundle:1:1)\n    at apply (native)'
+    const analysis = await analyse({ bytes: bytesOf({ error: { name: 'Error', message: 'boom', stack }, engine: 'hermes', debug_ids: { 'main.jsbundle': ID } }), contentType: 'application/vnd.overrun.js-stack+json', claims: {}, annotations: {} }, {
+      symbols: { find: async () => ({ status: 'missing', reason: 'native' }) }, maps: { find: async () => bytesOf({ ...(JSON.parse(generator.toString()) as object), debugId: ID }) },
+    })
+    expect(analysis.report.crashing_thread?.frames.map(({ function: name, file, line }) => [name, file, line])).toEqual([['onPress', 'src/screen.tsx', 7], [null, 'src/screen.tsx', 31], ['global', 'main.jsbundle', 1], ['apply', null, null]])
+  })
+
   test('an older tool\'s debug_id and an index of sections are read too', async () => {
     expect((await run(mapOf({ debug_id: ID }))).report.modules[0]).toMatchObject({ symbol_status: 'found' })
     const sections = { version: 3, sections: [{ offset: { line: 0, column: 0 }, map: mapOf({}) }], debugId: ID }

@@ -1,6 +1,7 @@
 import { SourceMapGenerator } from 'source-map'
 import { expect, test } from 'vitest'
 import type { JsFrame } from '../../../symbolicate/formats/js-stack.ts'
+import { prepare } from '../../../symbolicate/sandbox/prepare.ts'
 import { MAP_BUDGET, mapFrames } from '../../../symbolicate/symbols/source-map.ts'
 
 const ID = 'b'.repeat(32)
@@ -31,4 +32,21 @@ test('maps past the budget are not parsed, and the status says so', async () => 
   expect((await read({ mapBytes: 10 })).statuses.get('a.js')).toMatchObject({ status: 'corrupt', reason: expect.stringContaining('more than is read') })
   expect((await read({ maps: 0 })).statuses.get('a.js')?.status).toBe('missing')
   expect((await read({})).statuses.get('a.js')?.status).toBe('found')
+})
+
+test.each<[string, object, string]>([
+  ['a version of the future', { version: 4, sources: [], mappings: '', debugId: ID }, 'the version is not 3'],
+  ['no mappings', { version: 3, sources: [], debugId: ID }, 'no "mappings"'],
+  ['sections out of order', { version: 3, debugId: ID, sections: [[2, 0], [1, 0]].map(([line, column]) => ({ offset: { line, column }, map: { version: 3, sources: [], mappings: '' } })) }, 'section 1 lies before the one before it'],
+  ['a section of a wrong version beside one that throws', { version: 3, debugId: ID, sections: [{ offset: { line: 0, column: 0 }, map: { version: 0, sources: [], mappings: '' } }, { offset: {}, map: {} }] }, 'the version is not 3 (section 0)'],
+  ['sections that lie elsewhere', { version: 3, debugId: ID, sections: [{ offset: { line: 0, column: 0 }, url: 'https://example.com/a.map', map: { version: 3, sources: [], mappings: '' } }] }, 'is elsewhere'],
+])('%s is said when it is uploaded, and when it is read', async (_, broken, reason) => {
+  const bytes = new TextEncoder().encode(JSON.stringify(broken))
+  expect(prepare(bytes, 'a.map')).toEqual({ t: 'unusable', reason: expect.stringContaining(reason) })
+  expect((await mapFrames([frame(10)], new Map([['a.js', ID]]), { find: async () => bytes })).statuses.get('a.js')).toEqual({ status: 'corrupt', reason: expect.stringContaining(reason) })
+})
+
+test('an index map that carries a debug id is kept by it', () => {
+  const index = { version: 3, debug_id: ID, sections: [{ offset: { line: 0, column: 0 }, map: JSON.parse(new TextDecoder().decode(map())) as object }] }
+  expect(prepare(new TextEncoder().encode(JSON.stringify(index)), 'a.map')).toMatchObject({ t: 'prepared', prepared: { kind: 'source-map', debugId: ID } })
 })
