@@ -20,6 +20,7 @@ export const limitsSchema = z.object({
   manifestMs: ms.default(10_000).describe('Time for the whole manifest, once the headers are there'),
   idleMs: ms.default(15_000).describe('Longest silence inside a body'),
   bytesPerSecond: bytes.default(1024).describe('Slowest average at which a dump may trickle in'),
+  tarpitMs: ms.default(1_000).describe('How long an address or a network that has failed too often waits for its 429'),
   lingerBytes: bytes.default(1024 * 1024).describe('Bytes of an unwanted body that are read and dropped, so that its sender gets to see the answer'),
   lingerMs: ms.default(2_000).describe('Time for the same'),
 })

@@ -32,11 +32,12 @@ export async function* chunksOf(body: BodyReader): AsyncGenerator<Buffer> {
 
 export const inflateOf = ({ headers }: IncomingMessage): Transform => (headers['content-encoding'] === 'gzip' ? createGunzip() : new PassThrough())
 
-export const atMost = (most: number) => async function* (source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+/** `most` is asked again with each chunk. */
+export const atMost = (most: () => number) => async function* (source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let size = 0
   for await (const chunk of source) {
     size += chunk.length
-    if (size > most) throw new Refused(refuse('content-inflated-too-large', `body: more than ${most} bytes`))
+    if (size > most()) throw new Refused(refuse('content-inflated-too-large', `body: more than ${most()} bytes`))
     yield chunk
   }
 }
@@ -45,5 +46,5 @@ export const atMost = (most: number) => async function* (source: AsyncIterable<B
 export function inflated(request: IncomingMessage, limits: Limits): AsyncIterable<Buffer> {
   const inflate = inflateOf(request)
   pipeline(chunksOf(readBody(request, limits)), inflate, () => {})
-  return atMost(limits.inflatedBytes)(inflate)
+  return atMost(() => limits.inflatedBytes)(inflate)
 }

@@ -7,14 +7,14 @@ import type { Clock } from '../infra/service/clock.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Limits } from './config.ts'
 import { crashId } from './crash-id.ts'
-import { decodeManifest, scanManifest } from './manifest.ts'
-import type { IngestMetrics } from './metrics.ts'
+import { scanManifest } from './manifest.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
+import { isBlamed, type Prove } from './prove.ts'
 import { retryLater, type ChargeQuota } from './quota.ts'
 import type { Replay } from './replay.ts'
 import { spool, type Budget, type Held } from './spool.ts'
 import type { Origin, Throttle } from './throttle.ts'
-import type { Verified, Verifier } from './verify.ts'
+import type { Verified } from './verify.ts'
 
 /**
  * POST /v1/crashes, `application/cbor-seq` (RFC 8742): item 1 the manifest, item 2 one definite-length byte string, the
@@ -33,7 +33,7 @@ import type { Verified, Verifier } from './verify.ts'
  */
 export interface ReceiveDeps {
   accept: Accept
-  verifier: Verifier
+  prove: Prove
   replay: Replay
   throttle: Throttle
   charge: ChargeQuota
@@ -42,7 +42,6 @@ export interface ReceiveDeps {
   clock: Clock
   logger: Logger
   limits: Limits
-  metrics: IngestMetrics
 }
 
 export interface Arrival {
@@ -60,26 +59,17 @@ const MANIFEST_BYTES = 8 * 1024
 const MAX_HEAD = 9
 
 export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<Accepted | Refusal> {
-  const { accept, verifier, replay, throttle, charge, blobs, budget, clock, logger, limits, metrics } = deps
+  const { accept, prove, replay, throttle, charge, blobs, budget, clock, logger, limits } = deps
 
-  async function verify(item: Uint8Array): Promise<Verified | Refusal> {
-    const manifest = decodeManifest(item)
-    if (isRefusal(manifest)) return manifest
-    const started = performance.now()
-    const verified = await verifier.verify(manifest, clock.now())
-    metrics.verifySeconds.observe((performance.now() - started) / 1000)
-    return verified
-  }
-
-  /** Everything up to a proven sender; its failures are charged to the network. */
-  async function prove({ request, goOn }: Arrival): Promise<Proven | Refusal> {
+  /** Everything up to a proven sender; its failures are charged to where it came from. */
+  async function open({ request, origin, goOn }: Arrival): Promise<Proven | Refusal> {
     const length = judgeHeaders(request, limits)
     if (typeof length !== 'number') return length
 
     const early = request.headers['crash-manifest']
     const told = early === undefined ? null : manifestOfText(String(early))
     if (told !== null && isRefusal(told)) return told
-    const toldVerified = told === null ? null : await verify(told)
+    const toldVerified = told === null ? null : await prove(told, origin)
     if (toldVerified !== null && isRefusal(toldVerified)) return toldVerified
     goOn()
 
@@ -88,7 +78,7 @@ export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<
     if (isRefusal(opening)) return opening
     const item = opening.bytes.subarray(0, opening.end)
     if (told !== null && Buffer.compare(told, item) !== 0) return refuse('header-mismatch', 'Crash-Manifest and the first item of the body differ')
-    const verified = toldVerified ?? await verify(item)
+    const verified = toldVerified ?? await prove(item, origin)
     if (isRefusal(verified)) return verified
     return { verified, body, rest: opening.bytes.subarray(opening.end), left: length - opening.end }
   }
@@ -98,13 +88,11 @@ export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<
     const wait = throttle.source(origin)
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
 
-    const proven = await prove(arrival)
+    const proven = await open(arrival)
     if (isRefusal(proven)) {
-      // A leaf that was forgotten here (a restart) is nobody's fault, and to say so costs nothing.
-      if (proven.slug !== 'x5t-unknown') throttle.failed(origin)
+      if (isBlamed(proven)) throttle.failed(origin)
       return proven
     }
-    throttle.proved(origin)
     const { verified } = proven
     const { fleet, deviceKeyId, epoch, claims, manifest } = verified
 

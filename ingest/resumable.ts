@@ -6,15 +6,15 @@ import type { Accept, Accepted } from './accept.ts'
 import { readBody } from './body.ts'
 import type { Limits, UploadLimits } from './config.ts'
 import { crashId } from './crash-id.ts'
-import { decodeManifest } from './manifest.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
+import { isBlamed, type Prove } from './prove.ts'
 import { retryLater, type ChargeQuota } from './quota.ts'
 import { manifestOfText } from './receive.ts'
 import type { Replay } from './replay.ts'
 import { spool, type Budget } from './spool.ts'
 import type { Origin, Throttle } from './throttle.ts'
 import type { Upload, Uploads } from './uploads.ts'
-import type { Verified, Verifier } from './verify.ts'
+import type { Verified } from './verify.ts'
 
 /**
  * Dumps over slow and broken links, and dumps too large for one request: draft-ietf-httpbis-resumable-upload on /v1/uploads.
@@ -48,11 +48,11 @@ export interface Resumable {
   cancel(piece: Piece, token: string): Promise<Progress | RefusedPiece>
 }
 
-export function createResumable({ uploads, uploadLimits, accept, verifier, replay, throttle, charge, blobs, budget, clock, logger, limits }: {
+export function createResumable({ uploads, uploadLimits, accept, prove, replay, throttle, charge, blobs, budget, clock, logger, limits }: {
   uploads: Uploads
   uploadLimits: UploadLimits
   accept: Accept
-  verifier: Verifier
+  prove: Prove
   replay: Replay
   throttle: Throttle
   charge: ChargeQuota
@@ -65,17 +65,12 @@ export function createResumable({ uploads, uploadLimits, accept, verifier, repla
   /** The request that works on an upload now, by token. */
   const working = new Map<string, { request: IncomingMessage; done: Promise<unknown> }>()
 
-  async function verify(item: Uint8Array): Promise<Verified | Refusal> {
-    const manifest = decodeManifest(item)
-    return isRefusal(manifest) ? manifest : verifier.verify(manifest, clock.now())
-  }
-
-  async function prove({ request }: Piece): Promise<Verified | Refusal> {
+  async function open({ request, origin }: Piece): Promise<Verified | Refusal> {
     if ((request.headers['content-encoding'] ?? 'identity') !== 'identity') return refuse('content-encoding-refused', 'the body must not be encoded in transfer')
     const said = request.headers['crash-manifest']
     if (said === undefined) return refuse('upload-malformed', 'an upload begins with the header Crash-Manifest')
     const item = manifestOfText(String(said))
-    return isRefusal(item) ? item : verify(item)
+    return isRefusal(item) ? item : prove(item, origin)
   }
 
   /** One request at a time works on an upload, the newest. */
@@ -100,22 +95,22 @@ export function createResumable({ uploads, uploadLimits, accept, verifier, repla
 
   async function complete(upload: Upload, { origin, requestId }: Piece): Promise<Progress | RefusedPiece> {
     const headers = { 'upload-complete': '?1' }
-    const outcome = await finish(upload, origin.source, requestId)
+    const outcome = await finish(upload, origin, requestId)
     // Only what may be better later keeps the upload.
     if (!isRefusal(outcome) || outcome.slug !== 'overloaded') await uploads.remove(upload)
     return isRefusal(outcome) ? { ...outcome, headers } : { kind: 'accepted', accepted: outcome }
   }
 
-  async function finish(upload: Upload, source: string, requestId: string): Promise<Accepted | Refusal> {
+  async function finish(upload: Upload, origin: Origin, requestId: string): Promise<Accepted | Refusal> {
     if (upload.offset !== upload.size) return refuse('size-mismatch', `dump: ${upload.offset} bytes came, the manifest signs ${upload.size}`)
-    const verified = await verify(Buffer.from(upload.manifest, 'base64'))
+    const verified = await prove(Buffer.from(upload.manifest, 'base64'), origin)
     if (isRefusal(verified)) return verified
     const held = await spool(readBody(uploads.read(upload), limits), {
       blobs, budget, logger, blobKey: `dumps/${upload.report}-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: uploadLimits.dumpBytes,
     })
     if (isRefusal(held)) return held
     const signed = Buffer.from(verified.manifest.digest).toString('hex')
-    if (held.digest === signed) return accept.signed({ verified, source, receivedAt: clock.now(), held, annotations: {} })
+    if (held.digest === signed) return accept.signed({ verified, source: origin.source, receivedAt: clock.now(), held, annotations: {} })
     await held.discard()
     return refuse('digest-mismatch', `dump: SHA-256 is ${held.digest}, the manifest signs ${signed}`)
   }
@@ -143,12 +138,11 @@ export function createResumable({ uploads, uploadLimits, accept, verifier, repla
       const wait = throttle.source(piece.origin)
       if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
       const last = booleanOf(piece.request.headers['upload-complete'])
-      const verified = last === null ? refuse('upload-malformed', 'Upload-Complete is neither ?0 nor ?1') : await prove(piece)
+      const verified = last === null ? refuse('upload-malformed', 'Upload-Complete is neither ?0 nor ?1') : await open(piece)
       if (isRefusal(verified)) {
-        if (verified.slug !== 'x5t-unknown') throttle.failed(piece.origin)
+        if (isBlamed(verified)) throttle.failed(piece.origin)
         return verified
       }
-      throttle.proved(piece.origin)
       const later = charge(verified)
       if (later) return later
       const { fleet, deviceId, deviceKeyId, epoch, claims, manifest } = verified

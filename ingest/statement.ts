@@ -1,13 +1,12 @@
 import type { IncomingMessage } from 'node:http'
-import type { Clock } from '../infra/service/clock.ts'
 import { readBody } from './body.ts'
 import type { Limits } from './config.ts'
-import { decodeManifest, MANIFEST_LIMITS, type Profile } from './manifest.ts'
-import type { IngestMetrics } from './metrics.ts'
+import { MANIFEST_LIMITS, type Profile } from './manifest.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
+import { isBlamed, type Prove } from './prove.ts'
 import { retryLater, type ChargeQuota } from './quota.ts'
 import type { Origin, Throttle } from './throttle.ts'
-import type { Verified, Verifier } from './verify.ts'
+import type { Verified } from './verify.ts'
 
 /**
  * A request whose whole body is one manifest (`application/cose`, RFC 9052): what an offer and a heartbeat send. Judged
@@ -16,37 +15,29 @@ import type { Verified, Verifier } from './verify.ts'
 export interface Statement { request: IncomingMessage; origin: Origin; goOn(): void }
 export type ReceiveStatement = (statement: Statement, profile: Profile) => Promise<Verified | Refusal>
 
-export function createReceiveStatement({ verifier, throttle, charge, clock, limits, metrics }: {
-  verifier: Verifier
+export function createReceiveStatement({ prove, throttle, charge, limits }: {
+  prove: Prove
   throttle: Throttle
   charge: ChargeQuota
-  clock: Clock
   limits: Limits
-  metrics: IngestMetrics
 }): ReceiveStatement {
-  async function prove({ request, goOn }: Statement, profile: Profile): Promise<Verified | Refusal> {
+  async function open({ request, origin, goOn }: Statement, profile: Profile): Promise<Verified | Refusal> {
     const refusal = judgeHeaders(request)
     if (refusal) return refusal
     goOn()
     const item = await readAll(request, limits)
     if (isRefusal(item)) return item
-    const manifest = decodeManifest(item, profile)
-    if (isRefusal(manifest)) return manifest
-    const started = performance.now()
-    const verified = await verifier.verify(manifest, clock.now())
-    metrics.verifySeconds.observe((performance.now() - started) / 1000)
-    return verified
+    return prove(item, origin, profile)
   }
 
   return async function receiveStatement(statement, profile) {
     const wait = throttle.source(statement.origin)
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
-    const verified = await prove(statement, profile)
+    const verified = await open(statement, profile)
     if (isRefusal(verified)) {
-      if (verified.slug !== 'x5t-unknown') throttle.failed(statement.origin)
+      if (isBlamed(verified)) throttle.failed(statement.origin)
       return verified
     }
-    throttle.proved(statement.origin)
     return charge(verified) ?? verified
   }
 }

