@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Server as TlsServer } from 'node:tls'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Blobs } from '../infra/blobs/blobs.ts'
@@ -23,6 +24,7 @@ import { createKnownCrashes } from './known.ts'
 import { registerIngestMetrics } from './metrics.ts'
 import { createOffer, type Offered } from './offer.ts'
 import { isRefusal, problemOf, refuse, statusOf, type Refusal } from './outcome.ts'
+import { createProve } from './prove.ts'
 import { createChargeQuota, type Later } from './quota.ts'
 import { createReceive } from './receive.ts'
 import { createRefusedReports } from './refused.ts'
@@ -85,9 +87,10 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
   const accept = createAccept({ append, replay, known, metrics: counters })
   const refused = createRefusedReports({ append, clock, logger, summaryMs: quotas.summaryMs })
   const charge = createChargeQuota({ throttle, refused })
-  const statement = createReceiveStatement({ verifier, throttle, charge, clock, limits, metrics: counters })
+  const prove = createProve({ verifier, throttle, clock, metrics: counters })
+  const statement = createReceiveStatement({ prove, throttle, charge, limits })
   const transport = createTransport({ verifier, registry, clock, proxies: settings.proxies })
-  const parts = { transport, accept, append, charge, statement, known, verifier, replay, registry, throttle, blobs, budget, clock, logger, limits, metrics: counters }
+  const parts = { transport, prove, accept, append, charge, statement, known, verifier, replay, registry, throttle, blobs, budget, clock, logger, limits, metrics: counters }
   const receive = createReceive(parts)
   const bare = createBare(parts)
   const submit = createSubmit(parts)
@@ -169,12 +172,22 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
     if (isRefusal(outcome)) {
       counters.rejected.inc({ reason: outcome.slug })
       // Over quota is counted, not logged: a storm must not fill the disk with lines about itself.
-      if (!('retryAfter' in outcome)) logger.info({ stage: 'ingest', slug: outcome.slug, requestId: request.id, detail: outcome.detail }, 'refused')
+      if (!('retryAfter' in outcome)) logger.info({ stage: 'ingest', slug: outcome.slug, request_id: request.id, detail: outcome.detail }, 'refused')
     }
     span.set({ 'http.response.status_code': answer.code, ...(isRefusal(outcome) ? { 'overrun.slug': outcome.slug } : {}) })
+    if (isRefusal(outcome) && outcome.slug === 'quota-source') await tarpit()
     await send(request.raw, reply, answer, limits)
     counters.requests.inc({ route, code: answer.code })
     counters.requestSeconds.observe((performance.now() - started) / 1000)
+  }
+
+  /** Who asks again at once is slowed down to the pace of its connections, for as long as they are not too many to keep. */
+  let waiting = 0
+  async function tarpit(): Promise<void> {
+    if (waiting >= limits.connections / 4) return
+    waiting += 1
+    await delay(limits.tarpitMs)
+    waiting -= 1
   }
 
   async function attempt<T extends object>(requestId: string, work: () => Promise<T | Refusal>): Promise<T | Refusal> {
@@ -184,7 +197,7 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
     } catch (error) {
       const code = error instanceof BrokenWorld ? error.code : 'unexpected'
       const unexpected = code === 'unexpected' ? { err: error } : {}
-      logger.error({ stage: 'ingest', slug: 'log-unavailable', code, requestId, reason: messageOf(error), ...unexpected }, 'not durable')
+      logger.error({ stage: 'ingest', slug: 'log-unavailable', code, request_id: requestId, reason: messageOf(error), ...unexpected }, 'not durable')
       return refuse('log-unavailable', 'the report could not be made durable')
     }
   }
