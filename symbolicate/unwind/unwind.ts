@@ -114,13 +114,12 @@ interface Shared { dump: Dump; modules: ModuleMap; symbols: Map<number, ModuleSy
 /**
  * Thrown where the symbols of a module are needed that nobody has asked for yet: the walk stops, and once they are there the
  * same step is done again. That happens once for each module, and all other steps never wait: to wait at each look-up, for
- * what was nearly always known, took more time than the walk.
+ * what was nearly always known, took more time than the walk. No Error, whose trace of the stack would cost a tenth of it.
  */
-class SymbolsWanted extends Error {
+class SymbolsWanted {
   readonly module: number
 
   constructor(module: number) {
-    super(`symbols of module ${module} are wanted`)
     this.module = module
   }
 }
