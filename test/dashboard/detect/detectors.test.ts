@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { messageFor } from '../../../dashboard/alert/channels.ts'
 import type { Alert } from '../../../dashboard/detect/alerts.ts'
 import { createDetectors, DETECTORS, type DetectorsDeps } from '../../../dashboard/detect/detectors.ts'
 import { createManualClock } from '../../../infra/service/clock.ts'
@@ -97,6 +98,17 @@ test('started, it evaluates by itself until it is stopped', async () => {
   while (told.length === 0) await new Promise((resolve) => setTimeout(resolve, 10))
   await detectors.stop()
   expect(told).toMatchObject([{ bucket: 'smash', version: 1 }])
+})
+
+test('two dashboards that look at the same time have one alert, and tell it under one message id', async () => {
+  const pair = [create(), create()]
+  await engine.insert(spreadOver(5))
+  await Promise.all(pair.map(({ detectors }) => detectors.evaluate()))
+  await engine.insert(spreadOver(11))
+  await Promise.all(pair.map(({ detectors }) => detectors.evaluate()))
+  expect(await alerts()).toMatchObject([{ version: 2, devices: '11' }])
+  const ids = pair.flatMap(({ told }) => told.map((alert) => messageFor(alert, '').id))
+  expect(new Set(ids).size).toBe(2)
 })
 
 function create(settings: NonNullable<DetectorsDeps['settings']> = {}) {
