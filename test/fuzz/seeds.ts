@@ -5,6 +5,9 @@ import { join, resolve } from 'node:path'
 const OWN = join(import.meta.dirname, '../corpus')
 const SHARED = resolve(process.env.OVERRUN_CORPUS ?? resolve(import.meta.dirname, '../../../shared/corpus'))
 
+/** Where it is absent, targets that start from it alone have nothing to start from. */
+export const hasSharedCorpus = existsSync(SHARED)
+
 export interface Wanted { match: RegExp; most?: number; largest?: number }
 
 /** Files below `folder` of either corpus, in the order of their names; too large ones only slow the search down. */
@@ -14,6 +17,8 @@ export function seedsOf(folder: string, { match, most = 200, largest = 300_000 }
     .map((file) => new Uint8Array(readFileSync(join(root, file)))))
     .slice(0, most)
 }
+
+const EMPTY_PAGE = Buffer.alloc(4096)
 
 export const textSeeds = (texts: readonly string[]): Uint8Array[] => texts.map((text) => new TextEncoder().encode(text))
 
@@ -39,7 +44,7 @@ export function shrinkCore(core: Uint8Array): Uint8Array {
     let kept = 0
     for (let page = 0; page < bytes.length && kept < 6; page += 4096) {
       const part = bytes.subarray(page, page + 4096)
-      if (part.every((byte) => byte === 0)) continue
+      if (part.equals(EMPTY_PAGE.subarray(0, part.length))) continue
       kept++
       const piece = Buffer.from(head)
       const address = (wide ? file.readBigUInt64LE(tableAt + index * entry + at.address) : BigInt(file.readUInt32LE(tableAt + index * entry + at.address))) + BigInt(page)
