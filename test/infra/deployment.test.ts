@@ -125,9 +125,9 @@ describe('the Helm chart', () => {
   const helm = join(ROOT, '.cache/bin/helm')
   const absent = !existsSync(helm)
   test.skipIf(absent && process.env.OVERRUN_LONG !== '1')(`helm lints and renders it${absent ? ' (no helm)' : ''}`, () => {
-    const lint = spawnSync(helm, ['lint', '--strict', chart], { encoding: 'utf8' })
+    const lint = spawnSync(helm, ['lint', '--strict', '--kube-version', '1.30.0', chart], { encoding: 'utf8' })
     expect(lint.stdout + lint.stderr).toContain('0 chart(s) failed')
-    const rendered = spawnSync(helm, ['template', 'crashes', chart, '--set', 'symbolicate.autoscaling.lag=2000'], { encoding: 'utf8' })
+    const rendered = spawnSync(helm, ['template', 'crashes', chart, '--kube-version', '1.30.0', '--set', 'symbolicate.autoscaling.lag=2000'], { encoding: 'utf8' })
     expect(rendered.stderr).toBe('')
     const objects = rendered.stdout.split(/^---$/m).map((part) => parse(part) as { kind: string; metadata: { name: string }; spec: { template?: { spec: Pod } } } | null).filter((object) => object !== null)
     const kinds = objects.map(({ kind, metadata }) => `${kind} ${metadata.name.replace('crashes', '').replace('-', '')}`.trim())
