@@ -10,6 +10,8 @@ export interface SymbolicatedCrash {
   accepted: AcceptedCrash
   /** Where the log holds it, and where the worker archived manifest and dump. */
   position: { topic: string; partition: number; offset: number }
+  /** Of its device, for sets of devices (device-numbers.ts). */
+  deviceNumber: number
   archive: Archive
   /** 0 at first; each reprocessing (new symbols, new rules) adds one and the highest counts. */
   revision: number

@@ -13,6 +13,7 @@ import { createClaimed } from './claimed.ts'
 import type { WorkerSettings } from './config.ts'
 import type { Analysis, Archive } from './contract.ts'
 import { bury, REPLAY_OF, type DeadLetter } from './dead-letter.ts'
+import { createDeviceNumbers } from './device-numbers.ts'
 import { writeFacts, type Facts } from './facts.ts'
 import { tellGap } from './gap.ts'
 import { createInflight, type Inflight } from './inflight.ts'
@@ -20,6 +21,7 @@ import { createInserter } from './insert.ts'
 import { createQueueMetrics, createWorkerMetrics } from './metrics.ts'
 import { createProcessor, type SymbolFiles } from './process.ts'
 import { counterKey, usedCounters, type Counter, type Used } from './queries/counters.ts'
+import { deviceKey } from './queries/device-numbers.ts'
 import { marksOf, type Mark } from './queries/marks.ts'
 import { nextOffset } from './queries/position.ts'
 import { written, type Written } from './queries/written.ts'
@@ -94,6 +96,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   let consumer: LogConsumer | null = null
   let stopping = false
   const isStopping = () => stopping
+  const deviceNumbers = createDeviceNumbers(clickhouse)
   const claimed = createClaimed({
     clickhouse, logger, retryMs: settings.retryMs, retryMaxMs: settings.retryMaxMs, waitMs: settings.claimWaitMs, isUnderWay: (id) => underWay.has(id), isStopping,
   })
@@ -104,6 +107,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   })
 
   async function startAt(partition: number): Promise<number> {
+    deviceNumbers.forget()
     inflights.set(partition, createInflight())
     if (consumer !== null) reprocessor.sweep()
     return nextOffset(clickhouse, TOPIC_ACCEPTED, partition)
@@ -125,6 +129,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     ])
     const kept = withoutDuplicates(batch, items, there)
     const judged = judgeCounters(batch, kept, used).map((item) => marked(item, marks))
+    const numbers = await deviceNumbers.of(batch.partition, judged.map(({ crash: { fleet, deviceId: device }, entry: { offset } }) => ({ fleet, device, offset })))
 
     for (const { crash, entry } of judged) {
       underWay.set(crash.id, counterKeyOf(crash))
@@ -139,7 +144,8 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
         Promise.all(work.map(({ analysis, slow }) => Promise.race([analysis, slow]))),
       ])
       const placeOf = new Map(judged.map(({ crash }, index) => [crash.id, places[index] as Archive]))
-      const found = (item: Item) => foundAt(batch, item, placeOf.get(item.crash.id) as Archive)
+      const numberOf = ({ crash: { fleet, deviceId: device } }: Item) => numbers.get(deviceKey({ fleet, device })) as number
+      const found = (item: Item) => foundAt(batch, item, numberOf(item), placeOf.get(item.crash.id) as Archive)
       const ready: Done[] = []
       const late: Late[] = []
       for (const { item, analysis } of work) {
@@ -307,8 +313,8 @@ const marked = (item: Item, marks: ReadonlyMap<string, readonly Mark[]>): Item =
   return its === undefined ? item : { ...item, crash: { ...item.crash, flags: [...new Set([...item.crash.flags, ...its])] } }
 }
 
-const foundAt = ({ topic, partition }: LogBatch, { crash, entry }: Item, archive: Archive) =>
-  ({ accepted: crash, position: { topic, partition, offset: entry.offset }, archive })
+const foundAt = ({ topic, partition }: LogBatch, { crash, entry }: Item, deviceNumber: number, archive: Archive) =>
+  ({ accepted: crash, position: { topic, partition, offset: entry.offset }, deviceNumber, archive })
 
 function decodeBatch(batch: LogBatch): { items: Item[]; facts: Facts; letters: DeadLetter[] } {
   const items: Item[] = []

@@ -9,17 +9,17 @@ import { elfName } from './symbols/elf-name.ts'
  */
 export type CrashRow = ReturnType<typeof rowOf>
 
-export function rowOf({ accepted, position, archive, revision, analysis }: SymbolicatedCrash, writtenAt: number) {
-  return { ...acceptedColumns(accepted, position, archive), ...analysedColumns(analysis, revision, writtenAt) }
+export function rowOf({ accepted, position, deviceNumber, archive, revision, analysis }: SymbolicatedCrash, writtenAt: number) {
+  return { ...acceptedColumns(accepted, position, deviceNumber, archive), ...analysedColumns(analysis, revision, writtenAt) }
 }
 
 /** The row of a crash that came without its dump: its own facts, and the bucket of the crash that it names. */
-export function claimedRowOf({ accepted, position, archive }: Omit<SymbolicatedCrash, 'revision' | 'analysis'>, named: CrashRow, writtenAt: number): CrashRow {
-  return { ...acceptedColumns(accepted, position, archive), ...claimedColumns(named, 0, writtenAt) }
+export function claimedRowOf({ accepted, position, deviceNumber, archive }: Omit<SymbolicatedCrash, 'revision' | 'analysis'>, named: CrashRow, writtenAt: number): CrashRow {
+  return { ...acceptedColumns(accepted, position, deviceNumber, archive), ...claimedColumns(named, 0, writtenAt) }
 }
 
 /** The columns that never change. */
-function acceptedColumns(accepted: AcceptedCrash, position: SymbolicatedCrash['position'], archive: Archive) {
+function acceptedColumns(accepted: AcceptedCrash, position: SymbolicatedCrash['position'], deviceNumber: number, archive: Archive) {
   const { claims } = accepted
   return wellFormed({
     fleet: accepted.fleet,
@@ -27,6 +27,7 @@ function acceptedColumns(accepted: AcceptedCrash, position: SymbolicatedCrash['p
     id: accepted.id,
     received_at: dateTime(accepted.receivedAt),
     ...position,
+    device_number: deviceNumber,
 
     device: accepted.deviceId,
     device_key: accepted.deviceKeyId ?? '',

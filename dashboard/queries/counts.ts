@@ -15,7 +15,7 @@ import type { Scope } from './scope.ts'
  * `revised_crashes`, and those that shared a row with them, which is rare, from `crashes FINAL`.
  *
  * At 100 M rows in 28 days (3.6 M a day, 600 buckets): 28 days read 17,000 rows of days, 30,000 rows of hours and at most two
- * hours of crashes. What takes the time is uniting the sets of devices, 8 bytes for each device, bucket and day.
+ * hours of crashes. What takes the time is uniting the sets of devices, two bytes for each device, bucket and day.
  */
 export const COUNTS = `
   SELECT bucket, evidence, kind, waiting, start, crashes, verified, unverified, provisional, first_seen, last_seen, strongest, oldest, newest, swversions, compartments, modules
@@ -30,27 +30,27 @@ export const COUNTS = `
   UNION ALL
   SELECT bucket, evidence, kind, notEmpty(its.modules) AS waiting, toDateTime64(intDiv(toUnixTimestamp64Milli(its.event_time), 3600000) * 3600, 0, 'UTC') AS start,
          groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) AS crashes,
-         uniqExactStateIf(sipHash64(device), auth_level IN ('payload-signed', 'transport-authenticated')) AS verified,
-         uniqExactStateIf(sipHash64(device), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified,
+         groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level IN ('payload-signed', 'transport-authenticated')) AS verified,
+         groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified,
          min(its.provisional) AS provisional, min(event_time) AS first_seen, max(event_time) AS last_seen,
          max((its.evidence, event_time, id, title, signature, toString(severity))) AS strongest, min((event_time, id)) AS oldest, max((event_time, id)) AS newest,
          groupUniqArrayIf(toString(swversion), swversion != '') AS swversions, groupUniqArrayIf(toString(compartment), compartment != '') AS compartments,
          groupUniqArrayArray(its.modules) AS modules
   FROM
   (
-    SELECT bucket, evidence, kind, event_time, id, partition, offset, device, auth_level, provisional, title, signature, severity, swversion, compartment,
+    SELECT bucket, evidence, kind, event_time, id, partition, offset, device, device_number, auth_level, provisional, title, signature, severity, swversion, compartment,
            arrayMap(module -> module.debug_id, missing_symbols) AS modules
     FROM crashes FINAL
     WHERE fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND (empty({only:Array(String)}) OR bucket IN {only:Array(String)})
       AND ((event_time >= {from:DateTime64(3)} AND event_time < {hours_from:DateTime64(3)}) OR (event_time >= {hours_to:DateTime64(3)} AND event_time < {to:DateTime64(3)}))
       AND ({swversion:String} = '' OR swversion = {swversion:String})
     UNION ALL
-    SELECT bucket, evidence, kind, event_time, id, partition, offset, device, auth_level, provisional, title, signature, severity, swversion, compartment, modules
+    SELECT bucket, evidence, kind, event_time, id, partition, offset, device, device_number, auth_level, provisional, title, signature, severity, swversion, compartment, modules
     FROM revised_crashes FINAL
     WHERE {revised:UInt8} AND fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND (empty({only:Array(String)}) OR bucket IN {only:Array(String)})
       AND event_time >= {hours_from:DateTime64(3)} AND event_time < {hours_to:DateTime64(3)}
     UNION ALL
-    SELECT bucket, evidence, kind, event_time, id, partition, offset, device, auth_level, provisional, title, signature, severity, swversion, compartment,
+    SELECT bucket, evidence, kind, event_time, id, partition, offset, device, device_number, auth_level, provisional, title, signature, severity, swversion, compartment,
            arrayMap(module -> module.debug_id, missing_symbols) AS modules
     FROM crashes FINAL
     WHERE fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND revision = 0

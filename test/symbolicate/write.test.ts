@@ -16,7 +16,7 @@ const inserter = () => createInserter({ clickhouse: server.clickhouse, logger: q
 const place = { pack: 'p', dumpOffset: 1, dumpLength: 2, manifestPack: 'm', manifestOffset: 3, manifestLength: 4 }
 const row = (analysis: Partial<Analysis> = {}, said: Parameters<typeof accepted>[1] = {}) => {
   const crash = accepted('x', said)
-  return rowOf({ accepted: crash, position: { topic: 't', partition: 0, offset: 2 ** 52 }, archive: place, revision: 0, analysis: { ...unreadable('dump-empty', 'no bytes', crash), ...analysis } }, STORY)
+  return rowOf({ accepted: crash, position: { topic: 't', partition: 0, offset: 2 ** 52 }, deviceNumber: 1, archive: place, revision: 0, analysis: { ...unreadable('dump-empty', 'no bytes', crash), ...analysis } }, STORY)
 }
 const stored = async (id: string) => (await rowsOf<CrashRow>(server.clickhouse, 'SELECT * FROM crashes FINAL WHERE id = {id:String}', { id }))[0]
 
@@ -29,7 +29,7 @@ test('a row comes back from the table as it was written, 64-bit addresses and al
   }, { annotations: { 'a\'b': 'c"d\n\u0001\u{1f600}' } })
   await inserter().insert('crashes', [written], () => true)
   const back = await stored(written.id) as CrashRow
-  const asTable = { ...written, offset: String(written.offset), bootcount: '1', seq: String(written.seq), size: '1', dump_offset: '1', dump_length: '2', manifest_offset: '3', manifest_length: '4' }
+  const asTable = { ...written, offset: String(written.offset), device_number: String(written.device_number), bootcount: '1', seq: String(written.seq), size: '1', dump_offset: '1', dump_length: '2', manifest_offset: '3', manifest_length: '4' }
   expect(back).toEqual(asTable)
   expect(back).toMatchObject({ fault_address: '4702111234474983745', pc: '18446744073709551615', sp: '0', missing_symbols: [{ debug_file: 'f', debug_id: 'CD', code_id: 'ab' }] })
 })

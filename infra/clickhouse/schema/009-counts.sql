@@ -1,11 +1,29 @@
 -- Counts that a page may ask over weeks: sets by hour and by day, so that they are as idempotent as everything here.
 --
--- A crash is the number of its place in the log, and a bitmap of such numbers is two bytes a crash or less; a device is 64
--- bits of its name's SipHash. Said twice, a set is the same set; of late reports a set of last week grows. So no count waits
--- for a merge, and none needs a job.
+-- A crash is the number of its place in the log, a device that of the first crash that it was known by (`device_numbers`),
+-- and a bitmap of such numbers is two bytes for each or less. Said twice, a set is the same set; of late reports a set of last
+-- week grows. So no count waits for a merge, and none needs a job.
 --
 -- A set can't forget, and a crash that is analysed again (revision > 0) may leave its bucket. So these crashes stand, one by
 -- one, in `revised_crashes`, whose numbers are taken out of the sets by whoever reads them (dashboard/queries/counts.ts).
+-- 0 in rows that no worker wrote: such a device is told by a hash of its name, which costs a bitmap fifty times as much.
+ALTER TABLE crashes ADD COLUMN IF NOT EXISTS device_number UInt64 AFTER offset;
+
+CREATE TABLE IF NOT EXISTS device_numbers
+(
+    fleet  LowCardinality(String),
+    device String,
+    number SimpleAggregateFunction(min, UInt64)
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (fleet, device);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS device_numbers_of_crashes TO device_numbers AS
+SELECT fleet, device, min(device_number) AS number
+FROM crashes
+WHERE device_number > 0
+GROUP BY fleet, device;
+
 CREATE TABLE IF NOT EXISTS bucket_counts
 (
     fleet        LowCardinality(String),
@@ -19,8 +37,8 @@ CREATE TABLE IF NOT EXISTS bucket_counts
     waiting      UInt8,
     crashes      AggregateFunction(groupBitmap, UInt64),
     -- Devices that proved who they are, and those that didn't.
-    verified     AggregateFunction(uniqExact, UInt64),
-    unverified   AggregateFunction(uniqExact, UInt64),
+    verified     AggregateFunction(groupBitmap, UInt64),
+    unverified   AggregateFunction(groupBitmap, UInt64),
     provisional  SimpleAggregateFunction(min, UInt8),
     first_seen   SimpleAggregateFunction(min, DateTime64(3, 'UTC')),
     last_seen    SimpleAggregateFunction(max, DateTime64(3, 'UTC')),
@@ -40,8 +58,8 @@ SETTINGS index_granularity = 1024;
 CREATE MATERIALIZED VIEW IF NOT EXISTS bucket_counts_of_crashes TO bucket_counts AS
 SELECT fleet, span, toDateTime64(intDiv(toUnixTimestamp64Milli(crashes.event_time), span * 1000) * span, 0, 'UTC') AS start, bucket, evidence, kind, notEmpty(missing_symbols) AS waiting,
        groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) AS crashes,
-       uniqExactStateIf(sipHash64(device), auth_level IN ('payload-signed', 'transport-authenticated')) AS verified,
-       uniqExactStateIf(sipHash64(device), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified,
+       groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level IN ('payload-signed', 'transport-authenticated')) AS verified,
+       groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified,
        min(crashes.provisional) AS provisional, min(event_time) AS first_seen, max(event_time) AS last_seen,
        max((crashes.evidence, event_time, id, title, signature, toString(severity))) AS strongest, min((event_time, id)) AS oldest, max((event_time, id)) AS newest,
        groupUniqArrayIf(toString(swversion), swversion != '') AS swversions, groupUniqArrayIf(toString(compartment), compartment != '') AS compartments,
@@ -55,8 +73,8 @@ GROUP BY fleet, span, start, bucket, evidence, kind, waiting;
 INSERT INTO bucket_counts
 SELECT fleet, span, toDateTime64(intDiv(toUnixTimestamp64Milli(crashes.event_time), span * 1000) * span, 0, 'UTC') AS start, bucket, evidence, kind, notEmpty(missing_symbols) AS waiting,
        groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) AS crashes,
-       uniqExactStateIf(sipHash64(device), auth_level IN ('payload-signed', 'transport-authenticated')) AS verified,
-       uniqExactStateIf(sipHash64(device), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified,
+       groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level IN ('payload-signed', 'transport-authenticated')) AS verified,
+       groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified,
        min(crashes.provisional) AS provisional, min(event_time) AS first_seen, max(event_time) AS last_seen,
        max((crashes.evidence, event_time, id, title, signature, toString(severity))) AS strongest, min((event_time, id)) AS oldest, max((event_time, id)) AS newest,
        groupUniqArrayIf(toString(swversion), swversion != '') AS swversions, groupUniqArrayIf(toString(compartment), compartment != '') AS compartments,
@@ -76,6 +94,7 @@ CREATE TABLE IF NOT EXISTS revised_crashes
     partition   UInt32,
     offset      UInt64,
     device      String,
+    device_number UInt64,
     auth_level  LowCardinality(String),
     standing    LowCardinality(String),
     bucket      String,
@@ -94,13 +113,13 @@ PARTITION BY toYYYYMM(event_time)
 ORDER BY (fleet, event_time, id);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS revised_of_crashes TO revised_crashes AS
-SELECT fleet, event_time, id, revision, partition, offset, device, auth_level, standing, bucket, evidence, kind, severity, title, signature, provisional, swversion, compartment,
+SELECT fleet, event_time, id, revision, partition, offset, device, device_number, auth_level, standing, bucket, evidence, kind, severity, title, signature, provisional, swversion, compartment,
        arrayMap(module -> module.debug_id, missing_symbols) AS modules
 FROM crashes
 WHERE revision > 0;
 
 INSERT INTO revised_crashes
-SELECT fleet, event_time, id, revision, partition, offset, device, auth_level, standing, bucket, evidence, kind, severity, title, signature, provisional, swversion, compartment,
+SELECT fleet, event_time, id, revision, partition, offset, device, device_number, auth_level, standing, bucket, evidence, kind, severity, title, signature, provisional, swversion, compartment,
        arrayMap(module -> module.debug_id, missing_symbols) AS modules
 FROM crashes
 WHERE revision > 0 AND event_time >= {day:DateTime64(3)} AND event_time < {next_day:DateTime64(3)};

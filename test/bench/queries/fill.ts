@@ -37,7 +37,7 @@ export async function insertCrashes(clickhouse: ClickHouse, plan: Fill, { from, 
 const U = `(n, salt) -> sipHash64(n, salt) / 18446744073709551616.`
 
 const SQL = `
-INSERT INTO crashes (fleet, event_time, id, revision, received_at, written_at, topic, partition, offset, device, device_key, issuer, anchor, key_protection, auth_level, standing,
+INSERT INTO crashes (fleet, event_time, id, revision, received_at, written_at, topic, partition, offset, device_number, device, device_key, issuer, anchor, key_protection, auth_level, standing,
   flags, source, bootcount, seq, uptime_s, hwmodel, swname, swversion, build_id, svn, reset_reason, compartment, layer, process, last_input_age_ms, peer, listener_port, fingerprint, dbgstat,
   annotations, content_type, encoding, digest, size, pack, dump_offset, dump_length, manifest_pack, manifest_offset, manifest_length, status, status_reason, format, os, cpu, kind, access,
   evidence, severity, cwe, evidence_for, evidence_against, address_class, fault_address, pc, sp, pattern, pc_outside_modules, ruleset, bucket, signature, title, signature_frames,
@@ -45,7 +45,7 @@ INSERT INTO crashes (fleet, event_time, id, revision, received_at, written_at, t
 WITH ${U} AS u,
   ['null-dereference', 'abort', 'stack-exhaustion', 'wild-read', 'assert', 'watchdog', 'heap-buffer-overflow', 'wild-write', 'stack-guard', 'illegal-instruction'] AS kinds,
   [1, 1, 2, 2, 1, 1, 3, 3, 3, 4] AS classes, ['httpd', 'mqttd', 'sensor', 'logger', 'updater', 'netd', 'ui', 'storage'] AS compartments
-SELECT 'default', at, lower(hex(sipHash128(n))), {revision:UInt32}, received, received + 2, 'crashes.accepted', toUInt32(device_number % 6), n,
+SELECT 'default', at, lower(hex(sipHash128(n))), {revision:UInt32}, received, received + 2, 'crashes.accepted', toUInt32(device_number % 6) AS its_partition, n, bitShiftLeft(toUInt64(its_partition), 40) + device_number * 5 + 1,
   concat('thermostat-', leftPad(toString(device_number), 7, '0')) AS device, lower(hex(SHA256(device))), 'CN=Fleet Intermediate 3', repeat('5e', 32), if(device_number % 5 = 0, 'software', 'hardware'),
   if(u(n, 11) < 0.01, 'project-key', 'payload-signed'), if(u(n, 12) < 0.005, 'stale-counter', 'counted'), if(late, ['late'], []), concat('198.51.', toString(device_number % 250), '.0/24'),
   toUInt64(3 + n % 400), n % 16, toUInt64(u(n, 13) * 900000), concat('thermo-', toString(device_number % 4)), 'thermostat', concat('4.', toString(version), '.', toString(device_number % 3)), concat('build-4', toString(version)),

@@ -113,7 +113,7 @@ class Play {
 
   #row({ id, at, device, verified, standing, swversion }: Kept, version: Crash, revision: number) {
     return crashRow({
-      id, fleet: this.fleet, at: STORY_START + at, revision, device: `dev-${device}`, bucket: bucketName(version.bucket), evidence: version.evidence, standing, swversion,
+      id, fleet: this.fleet, at: STORY_START + at, revision, device: `dev-${device}`, device_number: String(device + 1), bucket: bucketName(version.bucket), evidence: version.evidence, standing, swversion,
       auth_level: verified ? 'payload-signed' : 'project-key', missing_symbols: version.waiting ? [{ debug_file: 'x', debug_id: `m${device}`, code_id: '' }] : [], title: `title ${version.bucket}`,
     })
   }
