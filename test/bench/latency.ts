@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { BucketsPage, CrashesPage } from '../../dashboard/api/contract.ts'
-import { createFleet, type FleetDevice } from '../../ingest/device/fleet.ts'
+import { createFleet, type Fleet, type FleetDevice } from '../../ingest/device/fleet.ts'
 import type { Figure } from './bench.ts'
 import type { Acknowledged, FromLoad, LoadPlan, Told } from './latency/load.ts'
 
@@ -34,7 +34,7 @@ const POLL_MS = 50
 const GIVE_UP_MS = 30_000
 const TARGET_P95_MS = 2_000
 
-interface Server { ingest_url: string; dashboard_url: string; token: string }
+export interface Server { ingest_url: string; dashboard_url: string; token: string }
 /** A crash that was waited for, and when an answer held it. */
 interface Sight { acknowledged: number; visible: number }
 
@@ -46,35 +46,44 @@ export async function run(print: (figure: Figure) => void): Promise<void> {
   try {
     const [line] = await Promise.race([once(createInterface({ input: child.stdout }), 'line'), ended.then(([code]) => { throw new Error(`overrun start ended with ${String(code)}`) })]) as [string]
     const server = JSON.parse(line) as Server
-    await api(server, 'fleets/default/anchors', { body: JSON.stringify({ pem: fleet.ca.pem, key_protection: 'hardware' }), type: 'application/json' })
-    for (const { name: file, bytes } of symbolFiles()) await api(server, `symbols?name=${file}`, { body: bytes, type: 'application/octet-stream' })
-
-    const cold = await play(server, fleet.devices, { reports: PER_SECOND * WARM_UP_SECONDS, firstBoot: 1 })
-    const warm = await play(server, fleet.devices, { reports: PER_SECOND * SECONDS, firstBoot: 1_000 })
-    const { acknowledged, elapsedMs, sights } = warm
-    const refusals = [...cold.refusals, ...warm.refusals]
-    if (acknowledged.length === 0) throw new Error(`no report was acknowledged: ${refusals[0]}`)
-    const all = [...cold.acknowledged, ...acknowledged]
-    const { found, more } = await identify(server, new Set(all.map(({ id }) => id)))
-    const latencies = latenciesOf(sights)
-    const coldLatencies = latenciesOf(cold.sights)
-
-    const at = (share: number, of = latencies) => of[Math.min(of.length - 1, Math.floor(of.length * share))]!
-    print({ name: 'acknowledged', value: (acknowledged.length * 1000) / elapsedMs, unit: 'crashes/s', baseline: PER_SECOND, ratio: (acknowledged.length * 1000) / elapsedMs / PER_SECOND })
-    print({ name: 'ingest to queryable, p50', value: at(0.5), unit: 'ms' })
-    print({ name: 'ingest to queryable, p95', value: at(0.95), unit: 'ms', baseline: TARGET_P95_MS, ratio: at(0.95) / TARGET_P95_MS })
-    print({ name: 'ingest to queryable, max', value: latencies.at(-1)!, unit: 'ms' })
-    print({ name: `the first ${WARM_UP_SECONDS} s after a start, p95`, value: at(0.95, coldLatencies), unit: 'ms' })
-    print({ name: 'crashes that were waited for', value: latencies.length, unit: '' })
-    print({ name: 'load average of the machine', value: loadavg()[0]!, unit: '' })
-    print({ name: 'acknowledged and lost', value: all.length - found, unit: 'crashes', baseline: 0 })
-    if (refusals.length > 0) throw new Error(`${refusals.length} reports were not acknowledged, the first: ${refusals[0]}`)
-    if (found < all.length || more > 0) throw new Error(`of ${all.length} acknowledged crashes ${found} are there, and ${more} that nobody sent`)
+    await prepareServer(server, fleet)
+    await measureLatency(server, fleet.devices, print, TARGET_P95_MS)
   } finally {
     child.kill('SIGTERM')
     await ended
     await rm(data, { recursive: true })
   }
+}
+
+/** The fleet's anchor and the symbols of the dumps. */
+export async function prepareServer(server: Server, fleet: Fleet): Promise<void> {
+  await api(server, 'fleets/default/anchors', { body: JSON.stringify({ pem: fleet.ca.pem, key_protection: 'hardware' }), type: 'application/json' })
+  for (const { name: file, bytes } of symbolFiles()) await api(server, `symbols?name=${file}`, { body: bytes, type: 'application/octet-stream' })
+}
+
+/** `target`: what the 95th percentile may be, ms. */
+export async function measureLatency(server: Server, devices: readonly FleetDevice[], print: (figure: Figure) => void, target: number): Promise<void> {
+  const cold = await play(server, devices, { reports: PER_SECOND * WARM_UP_SECONDS, firstBoot: 1 })
+  const warm = await play(server, devices, { reports: PER_SECOND * SECONDS, firstBoot: 1_000 })
+  const { acknowledged, elapsedMs, sights } = warm
+  const refusals = [...cold.refusals, ...warm.refusals]
+  if (acknowledged.length === 0) throw new Error(`no report was acknowledged: ${refusals[0]}`)
+  const all = [...cold.acknowledged, ...acknowledged]
+  const { found, more } = await identify(server, new Set(all.map(({ id }) => id)))
+  const latencies = latenciesOf(sights)
+  const coldLatencies = latenciesOf(cold.sights)
+
+  const at = (share: number, of = latencies) => of[Math.min(of.length - 1, Math.floor(of.length * share))]!
+  print({ name: 'acknowledged', value: (acknowledged.length * 1000) / elapsedMs, unit: 'crashes/s', baseline: PER_SECOND, ratio: (acknowledged.length * 1000) / elapsedMs / PER_SECOND })
+  print({ name: 'ingest to queryable, p50', value: at(0.5), unit: 'ms' })
+  print({ name: 'ingest to queryable, p95', value: at(0.95), unit: 'ms', baseline: target, ratio: at(0.95) / target })
+  print({ name: 'ingest to queryable, max', value: latencies.at(-1)!, unit: 'ms' })
+  print({ name: `the first ${WARM_UP_SECONDS} s after a start, p95`, value: at(0.95, coldLatencies), unit: 'ms' })
+  print({ name: 'crashes that were waited for', value: latencies.length, unit: '' })
+  print({ name: 'load average of the machine', value: loadavg()[0]!, unit: '' })
+  print({ name: 'acknowledged and lost', value: all.length - found, unit: 'crashes', baseline: 0 })
+  if (refusals.length > 0) throw new Error(`${refusals.length} reports were not acknowledged, the first: ${refusals[0]}`)
+  if (found < all.length || more > 0) throw new Error(`of ${all.length} acknowledged crashes ${found} are there, and ${more} that nobody sent`)
 }
 
 /** Some seconds of load, from its own process, and when its crashes became visible. */
@@ -139,7 +148,7 @@ async function api<T>({ dashboard_url: url, token }: Server, path: string, sent?
   return await response.json() as T
 }
 
-function planOf({ ingest_url: url }: Server, devices: readonly FleetDevice[]): Omit<LoadPlan, 'reports' | 'firstBoot'> {
+export function planOf({ ingest_url: url }: Server, devices: readonly FleetDevice[]): Omit<LoadPlan, 'reports' | 'firstBoot'> {
   const folder = join(CORPUS, 'crashpad-x64')
   return {
     url: `${url}/v1/crashes`, perSecond: PER_SECOND,

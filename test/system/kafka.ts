@@ -8,6 +8,9 @@ import { startServer, type Server } from './server.ts'
 /** A real broker (KRaft, one process) on free ports of the loopback, its data in a folder of its own. */
 export interface KafkaServer {
   brokers: string[]
+  readonly pid: number
+  /** Where its topics lie. */
+  folder: string
   /** Where its data lies, below `data`. */
   directory: string
   /** Ends it and removes its data. */
@@ -35,6 +38,8 @@ export async function startKafka({ advertised }: { advertised?: number } = {}): 
   let server: Server = await start()
   return {
     brokers: [`127.0.0.1:${port}`],
+    get pid() { return server.pid },
+    folder: join(directory, 'data'),
     directory,
     // Killed, not asked: an orderly end takes seconds, and its data goes anyway.
     async stop() {

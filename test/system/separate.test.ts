@@ -124,12 +124,30 @@ describe.skipIf(skip)(`processes on Kafka, S3 and ClickHouse${note}`, () => {
     }
   })
 
-  test('SIGTERM ends each within 10 s', async () => {
-    for (const process of [...doors, ...workers, dashboard]) {
+  test('SIGTERM ends each within 10 s, also with work in hand that ClickHouse does not take', async () => {
+    for (const process of [doors[0]!, workers[0]!]) {
       const { code, ms } = await process.stop()
       expect(code).toBe(0)
       expect(ms).toBeLessThan(10_000)
       expect(process.log()).not.toContain('did not stop cleanly')
     }
-  }, 180_000)
+    const { engine, folder } = installation
+    process.kill(engine.pid!, 'SIGSTOP')
+    try {
+      const device = join(folder, 'fleet/devices/demo-0001')
+      expect(await run(registerSend, 'send', DUMP, '--device', device, '--url', doors[1]!.ready.ingest_url!, '--retries', '20')).toMatchObject({ code: 0 })
+      for (const process of [doors[1]!, workers[1]!, dashboard]) {
+        const { code, ms } = await process.stop()
+        expect(code).toBe(0)
+        expect(ms).toBeLessThan(10_000)
+      }
+    } finally {
+      process.kill(engine.pid!, 'SIGCONT')
+    }
+  }, 120_000)
+
+  test('what was in hand is counted after the restart', async () => {
+    ;[workers[0], dashboard] = await Promise.all([installation.start('symbolicate', 'worker-0'), installation.start('dashboard', 'dashboard')])
+    await until(async () => (await counted()) === SENT + 1, 'the last crash is counted')
+  }, 120_000)
 })

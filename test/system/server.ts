@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 
 /** A child process that says on its output when it is ready. */
-export interface Server { stop(): Promise<void>; kill(): Promise<void> }
+export interface Server { pid: number; stop(): Promise<void>; kill(): Promise<void> }
 
 export async function startServer(command: string, args: readonly string[], ready: RegExp): Promise<Server> {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
@@ -10,7 +10,7 @@ export async function startServer(command: string, args: readonly string[], read
   process.once('exit', killWithUs)
   child.once('exit', () => process.off('exit', killWithUs))
   await untilReady(child, ready)
-  return { stop: () => end(child, 'SIGTERM'), kill: () => end(child, 'SIGKILL') }
+  return { pid: child.pid!, stop: () => end(child, 'SIGTERM'), kill: () => end(child, 'SIGKILL') }
 }
 
 function untilReady(child: ChildProcess, ready: RegExp): Promise<void> {

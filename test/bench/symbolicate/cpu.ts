@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 
 /**
- * Processor time of this process and all its descendants, ended ones included, from /proc (Linux only; proc(5)): what
+ * Processor time of a process (this one, when none is named) and all its descendants, ended ones included, from /proc (Linux only; proc(5)): what
  * work cost, however many processes did it and whoever else was busy meanwhile. In steps of 10 ms.
  */
-export function cpuSeconds(): number {
+export function cpuSeconds(root = process.pid): number {
   const children = new Map<number, number[]>()
   const ticks = new Map<number, number>()
   for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry)).map(Number)) {
@@ -14,7 +14,7 @@ export function cpuSeconds(): number {
     children.set(stat.parent, [...(children.get(stat.parent) ?? []), pid])
   }
   const sum = (pid: number): number => (ticks.get(pid) ?? 0) + (children.get(pid) ?? []).reduce((total, child) => total + sum(child), 0)
-  return sum(process.pid) / TICKS_PER_SECOND
+  return sum(root) / TICKS_PER_SECOND
 }
 
 /** sysconf(_SC_CLK_TCK), which is 100 on every Linux that Node runs on. */
