@@ -28,6 +28,8 @@ export interface Drawn {
   assertion?: { expression: string; function: string; file: string; line: number }
   annotations?: Record<string, string>
   moduleAnnotations?: Record<string, string>
+  /** Messages without a name, of a module: what dyld leaves. */
+  moduleMessages?: string[]
   /** A list's count as the file shall claim it. */
   claims?: Partial<Record<'threads' | 'modules' | 'memory', number>>
 }
@@ -54,7 +56,7 @@ export function drawMinidump(drawn: Drawn): Uint8Array {
   add(0x4d7a0001, drawn.macCrashInfo, () => drawMacCrashInfo(file, drawn.macCrashInfo!))
   add(0x4d7a0002, drawn.bootArguments, () => drawBootArguments(file, drawn.bootArguments!))
   add(0x47670009, drawn.maps, () => file.span(() => { file.raw(Buffer.from(drawn.maps!)) }))
-  add(0x43500001, drawn.annotations ?? drawn.moduleAnnotations, () => drawCrashpad(file, drawn))
+  add(0x43500001, drawn.annotations ?? drawn.moduleAnnotations ?? drawn.moduleMessages, () => drawCrashpad(file, drawn))
 
   file.raw(Buffer.from(drawn.bigEndian ? 'PMDM' : 'MDMP')).u32(0xa793).u32(streams.length).u32(32).u32(0).u32(1_700_000_000).u64(0n)
   const directory = streams.map(([type]) => { file.u32(type); return file.locationLater() })
@@ -306,17 +308,25 @@ function drawBootArguments(file: Pen, text: string): Span {
   return file.span(() => { file.u32(0x4d7a0002).u64(BigInt(string.at)) })
 }
 
-function drawCrashpad(file: Pen, { annotations = {}, moduleAnnotations }: Drawn): Span {
+function drawCrashpad(file: Pen, { annotations = {}, moduleAnnotations, moduleMessages = [] }: Drawn): Span {
   const strings = Object.entries(annotations).map(([key, value]) => [file.utf8(key), file.utf8(value)] as const)
   const simple = file.span(() => { file.u32(strings.length); for (const [key, value] of strings) file.u32(key.at).u32(value.at) })
   const values = Object.entries(moduleAnnotations ?? {}).map(([key, value]) => [file.utf8(key), file.utf8(value)] as const)
   const objects = file.span(() => { file.u32(values.length); for (const [key, value] of values) file.u32(key.at).u16(1).u16(0).u32(value.at) })
-  const module = file.span(() => { file.u32(1).u32(0).u32(0).u32(0).u32(0); file.locationLater()(objects) })
+  const messages = moduleMessages.map((text) => file.utf8(text))
+  const list = file.span(() => { file.u32(messages.length); for (const message of messages) file.u32(message.at) })
+  const module = file.span(() => {
+    file.u32(1)
+    if (messages.length > 0) file.locationLater()(list)
+    else file.u32(0).u32(0)
+    file.u32(0).u32(0)
+    file.locationLater()(objects)
+  })
   const links = file.span(() => { file.u32(1).u32(0); file.locationLater()(module) })
   return file.span(() => {
     file.u32(1).zero(16).zero(16)
     file.locationLater()(simple)
-    if (moduleAnnotations) file.locationLater()(links)
+    if (moduleAnnotations || messages.length > 0) file.locationLater()(links)
     else file.u32(0).u32(0)
   })
 }

@@ -63,6 +63,12 @@ test('annotations of the process stay when a module repeats their names', () => 
   expect(dump.annotations).toEqual({ channel: 'stable', note: 'a', 'fw.slot': 'B' })
 })
 
+test('messages that a module leaves without a name are numbered', () => {
+  expect(parsed({ ...SMALL, annotations: { channel: 'beta' }, moduleMessages: ['Library not loaded: libq.dylib', 'reason: no suitable image'] }).annotations).toEqual({
+    channel: 'beta', 'message-0': 'Library not loaded: libq.dylib', 'message-1': 'reason: no suitable image',
+  })
+})
+
 test('streams that only some clients write', () => {
   const dump = parsed({
     ...SMALL, pid: 4711, assertion: { expression: 'len <= cap', function: 'read_frame', file: 'mqtt.c', line: 88 },
