@@ -12,7 +12,7 @@
 import { Cursor } from '../dwarf/cursor.ts'
 import { SECTION, type ElfImage, type ElfSection } from './elf.ts'
 
-/** Sorted by start, one per start: the name that most would know. `labels` are those that are not said to be functions,
+/** Sorted by start, one per start: the name that most would know. `labels` are local names that are not said to be functions,
  * `thumb` 1 where a function's address had bit 0 set. */
 export interface ElfSymbols { starts: Uint32Array; sizes: Uint32Array; names: string[]; labels: boolean[]; thumb: Uint8Array }
 
@@ -66,7 +66,7 @@ function readTable(image: ElfImage, type: number): Symbol[] {
     const name = names.seek(nameAt).text()
     if (name === '' || isMark(name)) continue
     const isFunction = kind !== TYPE.none
-    symbols.push({ start, size: isFunction ? Math.min(symbol.size, end - start) : 0, name, rank: rankOf(isFunction && symbol.size > 0, info >> 4, name), label: !isFunction, thumb })
+    symbols.push({ start, size: isFunction ? Math.min(symbol.size, end - start) : 0, name, rank: rankOf(isFunction && symbol.size > 0, info >> 4, name), label: !isFunction && info >> 4 === BIND.local, thumb })
   }
   return symbols
 }
