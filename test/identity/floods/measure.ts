@@ -57,9 +57,9 @@ export async function measureFloods({ floods, size, devices, perSecond, ms, say 
 }
 
 /** The most memory that the server had meanwhile. */
-async function weighed(server: { residentBytes(): number }, work: () => Promise<Heard>): Promise<{ normal: Heard; peakBytes: number }> {
-  let peakBytes = server.residentBytes()
-  const timer = setInterval(() => { peakBytes = Math.max(peakBytes, server.residentBytes()) }, 100)
+async function weighed(server: { memory(): { resident: number } }, work: () => Promise<Heard>): Promise<{ normal: Heard; peakBytes: number }> {
+  let peakBytes = server.memory().resident
+  const timer = setInterval(() => { peakBytes = Math.max(peakBytes, server.memory().resident) }, 100)
   try {
     return { normal: await work(), peakBytes }
   } finally {
