@@ -125,6 +125,16 @@ export function logSuite(name: string, skip: boolean, create: () => LogUnderTest
       await log.close()
     })
 
+    test('a reader that is alone owns every partition', async () => {
+      const topic = newTopic()
+      const log = await under.open([topic])
+      const reader = await log.consume({ ...DEFAULTS, topic }, async () => undefined)
+      const { partitions } = await log.stats(topic, DEFAULTS.group)
+      expect(reader.assigned().toSorted((a, b) => a - b)).toEqual(partitions.map(({ partition }) => partition).toSorted((a, b) => a - b))
+      await reader.stop()
+      await log.close()
+    })
+
     test('entries appended while a reader waits reach it', async () => {
       const topic = newTopic()
       const log = await under.open([topic])
