@@ -111,7 +111,7 @@ export function createReceive(deps: ReceiveDeps): (arrival: Arrival) => Promise<
       return { status: 'duplicate', id: crashId(report), authLevel: 'payload-signed' }
     }
     const held = whole ? holdWhole(rest, budget) : await spool(startingWith(rest, proven.body), {
-      blobs, budget, logger, blobKey: `dumps/${crashId(report)}-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: limits.dumpBytes,
+      blobs, budget, logger, blobKey: `dumps/${crashId(report)}-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: limits.dumpBytes, size: claims.size,
     })
     if (isRefusal(held)) return held
     if (held.digest !== digest) {

@@ -106,7 +106,7 @@ export function createResumable({ uploads, uploadLimits, accept, prove, replay, 
     const verified = await prove(Buffer.from(upload.manifest, 'base64'), origin)
     if (isRefusal(verified)) return verified
     const held = await spool(readBody(uploads.read(upload), limits), {
-      blobs, budget, logger, blobKey: `dumps/${upload.report}-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: uploadLimits.dumpBytes,
+      blobs, budget, logger, blobKey: `dumps/${upload.report}-${requestId}`, inlineBytes: limits.inlineBytes, maxBytes: uploadLimits.dumpBytes, size: upload.size,
     })
     if (isRefusal(held)) return held
     const signed = Buffer.from(verified.manifest.digest).toString('hex')

@@ -8,11 +8,17 @@ import type { AcceptedCrash } from './contract.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
 
 /**
- * Holds a dump while it arrives: in memory up to `inlineBytes`, past that in the blob store, digested on the way.
- * All dumps in memory share one budget; whoever would exceed it is told to come back later.
+ * Holds a dump while it arrives: in memory up to `inlineBytes`, past that in the blob store, digested on the way. It goes
+ * there while it comes, not by way of the disk: that would write every large dump twice, need room for all that are under
+ * way, and keep nothing back, since the manifest is verified before the first byte and the digest only after the last.
+ *
+ * All dumps in memory share one budget; whoever would exceed it is told to come back later. A large dump takes what the store
+ * needs for its stream, for as long as it comes; large ones leave a quarter of the budget to the others, because a few slow
+ * links must not keep everybody's small dumps out.
  */
 export interface Budget {
-  take(bytes: number): boolean
+  /** `share`: refused when more than that part of the budget would be in use. */
+  take(bytes: number, share?: number): boolean
   give(bytes: number): void
 }
 
@@ -35,14 +41,18 @@ export interface SpoolOptions {
   blobKey: string
   inlineBytes: number
   maxBytes: number
+  /** What the sender has signed for. */
+  size?: number
 }
+
+const LARGE_SHARE = 0.75
 
 export function createBudget(max: number, observe: (used: number) => void): Budget {
   let used = 0
   const change = (bytes: number) => observe(used += bytes)
   return {
-    take(bytes) {
-      if (used + bytes > max) return false
+    take(bytes, share = 1) {
+      if (used + bytes > max * share) return false
       change(bytes)
       return true
     },
@@ -51,7 +61,7 @@ export function createBudget(max: number, observe: (used: number) => void): Budg
 }
 
 export async function spool(body: BodyReader, options: SpoolOptions): Promise<Held | Refusal> {
-  const { budget, inlineBytes } = options
+  const { budget, inlineBytes, blobs, maxBytes } = options
   const chunks: Buffer[] = []
   const hash = createHash('sha256')
   let size = 0
@@ -79,6 +89,9 @@ export async function spool(body: BodyReader, options: SpoolOptions): Promise<He
     hash.update(chunk)
     chunks.push(chunk)
     if (size > inlineBytes) {
+      release()
+      taken = Math.min(blobs.streamBytes, options.size ?? maxBytes) + chunk.length
+      if (!budget.take(taken, LARGE_SHARE)) return refuse('overloaded', 'too many large dumps in flight')
       try {
         return await spoolToBlob(chunks, hash, size, body, options)
       } finally {

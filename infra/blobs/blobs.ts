@@ -5,6 +5,8 @@ import type { Readable } from 'node:stream'
  * a device. put() resolves only when the bytes are durable; a second put of the same key replaces it whole.
  */
 export interface Blobs {
+  /** Most memory that the put of one stream holds, beside the chunk in hand. */
+  readonly streamBytes: number
   put(key: string, body: Uint8Array | Readable, options?: { contentType?: string }): Promise<{ size: number }>
   /** `null` when there is no such key. `range` is [start, end) in bytes. */
   get(key: string, range?: { start: number; end: number }): Promise<Uint8Array | null>

@@ -52,6 +52,7 @@ export async function openFsBlobs({ directory }: { directory: string }): Promise
   }
 
   return {
+    streamBytes: 0,
     put,
 
     async get(key, range) {

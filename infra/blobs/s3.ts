@@ -23,9 +23,11 @@ export interface S3BlobsOptions {
  * Blobs as objects of one S3 bucket.
  *
  * Promise: put() resolves when S3 has the object, checked by CRC-32 on the way (the SDK adds and verifies it). A stream
- * goes up in parts of 8 MiB, one at a time, so memory stays at one part; what fails is aborted and leaves nothing.
+ * goes up in parts of 5 MiB, the least that S3 takes, one at a time out of one buffer, so an upload holds one part and no
+ * more. (@aws-sdk/lib-storage gathers a part in pieces and then copies them into one, so it holds each twice.) What fails
+ * is aborted and leaves nothing.
  */
-const PART_BYTES = 8 * 1024 * 1024
+const PART_BYTES = 5 * 1024 * 1024
 const MAX_PARTS = 10_000
 const CHECKSUM = { ChecksumAlgorithm: 'CRC32' } as const
 
@@ -34,7 +36,10 @@ export async function connectS3Blobs({ endpoint, region, bucket: Bucket, credent
     region,
     forcePathStyle,
     maxAttempts: 3,
-    requestHandler: { connectionTimeout: 3_000, requestTimeout: 30_000 },
+    // Asking first whether a part may come saves nothing with one buffer of it, and costs up to 6 s a part where a store (s3proxy) never says go on.
+    expectContinueHeader: false,
+    // Without the last one a request past its time is only warned of.
+    requestHandler: { connectionTimeout: 3_000, requestTimeout: 30_000, throwOnRequestTimeout: true },
     ...(endpoint === undefined ? {} : { endpoint }),
     ...(credentials === undefined ? {} : { credentials }),
   })
@@ -70,6 +75,8 @@ export async function connectS3Blobs({ endpoint, region, bucket: Bucket, credent
   }
 
   return {
+    streamBytes: PART_BYTES,
+
     async put(key, body, { contentType } = {}) {
       checkKey(key)
       if (!(body instanceof Uint8Array)) return { size: await putStream(key, body, contentType) }
@@ -129,24 +136,23 @@ export async function connectS3Blobs({ endpoint, region, bucket: Bucket, credent
   }
 }
 
-/** The stream in pieces of PART_BYTES, the last one shorter. */
+/** The stream in pieces of PART_BYTES, the last one shorter; each is good until the next is asked for. */
 async function* partsOf(body: Readable): AsyncGenerator<Uint8Array, void> {
-  let held: Uint8Array[] = []
+  const part = Buffer.allocUnsafeSlow(PART_BYTES)
   let bytes = 0
   for await (const chunk of body) {
     let rest: Uint8Array = typeof chunk === 'string' ? Buffer.from(chunk) : chunk
-    while (bytes + rest.byteLength >= PART_BYTES) {
-      const fits = PART_BYTES - bytes
-      yield Buffer.concat([...held, rest.subarray(0, fits)])
-      held = []
-      bytes = 0
+    while (rest.byteLength > 0) {
+      const fits = Math.min(rest.byteLength, PART_BYTES - bytes)
+      part.set(rest.subarray(0, fits), bytes)
+      bytes += fits
       rest = rest.subarray(fits)
+      if (bytes < PART_BYTES) continue
+      yield part
+      bytes = 0
     }
-    if (rest.byteLength === 0) continue
-    held.push(rest)
-    bytes += rest.byteLength
   }
-  if (bytes > 0) yield Buffer.concat(held)
+  if (bytes > 0) yield part.subarray(0, bytes)
 }
 
 const statusOf = (error: unknown): number | undefined => (error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined)
