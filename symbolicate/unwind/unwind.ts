@@ -339,6 +339,8 @@ class Walk {
     const behind = this.locate(registers[arch.ip]! & ~1n)
     const { symbol } = this.at(behind)
     if (symbol !== null && symbol.functionOffset === behind.offset) return null
+    const { rules } = await this.at(this.locate(this.instruction({ registers, isContext: false })))
+    if (rules === null) return registers
     for (let words = 0; words <= MOST_STORED_ARGUMENTS; words++) {
       const moved = [...registers]
       moved[arch.sp] = registers[arch.sp]! + BigInt(words * arch.width)

@@ -48,7 +48,7 @@ function windowCaller(callee: Cursor, stack: StackWindow): Registers | null {
   if (pc === null || a0 === null || a1 === null || increment(a0) === 0) return null
   const callerA0 = stack.word(a1 - 16n)
   const callerA1 = stack.word(a1 - 12n)
-  if (callerA0 === null || callerA1 === null) return null
+  if (callerA0 === null || callerA1 === null || callerA1 <= a1) return null
   const registers = emptyRegisters({ names: NAMES })
   registers[PC] = target(a0, pc)
   registers[A0] = callerA0
