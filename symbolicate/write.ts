@@ -153,8 +153,20 @@ const decimal = (value: bigint | null): string | null => (value === null ? null 
 
 /** Lone surrogates are legal in a JavaScript string and in no UTF-8: ClickHouse would refuse the whole block for one of them. */
 function wellFormed<T>(value: T): T {
+  // Nearly always there is none, and nothing is copied.
+  return isWellFormed(value) ? value : replaced(value)
+}
+
+function isWellFormed(value: unknown): boolean {
+  if (typeof value === 'string') return value.isWellFormed()
+  if (value === null || typeof value !== 'object') return true
+  if (Array.isArray(value)) return value.every(isWellFormed)
+  return Object.keys(value).every((key) => key.isWellFormed() && isWellFormed((value as Record<string, unknown>)[key]))
+}
+
+function replaced<T>(value: T): T {
   if (typeof value === 'string') return value.toWellFormed() as T
   if (value === null || typeof value !== 'object') return value
-  if (Array.isArray(value)) return value.map(wellFormed) as T
-  return Object.fromEntries(Object.entries(value).map(([k, v]) => [k.toWellFormed(), wellFormed(v)])) as T
+  if (Array.isArray(value)) return value.map(replaced) as T
+  return Object.fromEntries(Object.entries(value).map(([k, v]) => [k.toWellFormed(), replaced(v)])) as T
 }

@@ -112,8 +112,9 @@ function debugId(guid: Uint8Array, age: number, littleEndian: boolean): string {
 
 function uuidOrder(guid: Uint8Array, littleEndian: boolean): Uint8Array {
   if (!littleEndian) return guid
-  const [a, b, c, d, e, f, g, h, ...rest] = guid
-  return Uint8Array.of(d!, c!, b!, a!, f!, e!, h!, g!, ...rest)
+  const swapped = new Uint8Array(guid)
+  for (const [from, to] of [[0, 4], [4, 6], [6, 8]]) swapped.subarray(from, to).reverse()
+  return swapped
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')
