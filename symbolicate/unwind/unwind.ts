@@ -339,7 +339,7 @@ class Walk {
     const behind = this.locate(registers[arch.ip]! & ~1n)
     const { symbol } = this.at(behind)
     if (symbol !== null && symbol.functionOffset === behind.offset) return null
-    const { rules } = await this.at(this.locate(this.instruction({ registers, isContext: false })))
+    const { rules } = this.at(this.locate(this.instruction({ registers, isContext: false })))
     if (rules === null) return registers
     for (let words = 0; words <= MOST_STORED_ARGUMENTS; words++) {
       const moved = [...registers]
