@@ -19,7 +19,7 @@ export async function openMigratedClickHouse({ configuration: { clickhouse: sett
   const { clickhouse, close } = await openClickHouse({ settings, data, application, logger })
   stopper.add('clickhouse', close)
   await patiently('ClickHouse', async () => {
-    if (settings.server === undefined) return migrate(clickhouse, { now: clock.now() })
+    if (settings.server === undefined) return migrate(clickhouse, { now: clock.now(), retentionDays: settings.retentionDays })
     const pending = await pendingMigrations(clickhouse)
     if (pending.length > 0) throw new BrokenWorld('schema-pending', `schema: ${pending.join(', ')} not applied; run overrun migrate`, { retryable: true })
     return undefined

@@ -28,7 +28,7 @@ export function registerMigrate(program: Command): void {
             say(pending, 'missing')
             process.exitCode = pending.length === 0 ? 0 : 3
           } else {
-            say((await migrate(clickhouse, { now: systemClock.now() })).applied, 'applied')
+            say((await migrate(clickhouse, { now: systemClock.now(), retentionDays: settings.retentionDays })).applied, 'applied')
           }
         } finally {
           await close()

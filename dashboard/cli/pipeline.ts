@@ -43,7 +43,7 @@ export async function startPipeline({ configuration, clock, watch, world: { logg
   const { data } = configuration
   const { clickhouse, close } = await openClickHouse({ settings: configuration.clickhouse, data, application: 'overrun', logger })
   stopper.add('clickhouse', close)
-  await patiently('ClickHouse', () => migrate(clickhouse, { now: clock.now() }))
+  await patiently('ClickHouse', () => migrate(clickhouse, { now: clock.now(), retentionDays: configuration.clickhouse.retentionDays }))
   const log = await patiently('log', () => openLog({ settings: configuration.log, data, logger, metrics }))
   stopper.add('log', () => log.close())
   const blobs = await patiently('blobs', () => openBlobs({ settings: configuration.blobs, data }))

@@ -11,6 +11,7 @@ export const serverSettingsSchema = z.object({
 
 export const clickhouseSettingsSchema = z.object({
   memoryBytes: z.int().positive().default(768 * 2 ** 20).describe('Memory of the embedded engine; one statement may have a third of it'),
+  retentionDays: z.int().positive().optional().describe('Crashes, and what is counted of them, go when they are older; left out, they stay. `overrun migrate` sets it on a server'),
   server: serverSettingsSchema.optional(),
 })
 

@@ -4,6 +4,7 @@ import { readFile, readdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { BrokenWorld } from '../service/errors.ts'
 import type { ClickHouse } from './client.ts'
+import { setRetention } from './retention.ts'
 
 /**
  * The schema as numbered files, applied in order, forward only. What was applied is kept with the checksum of its text,
@@ -27,8 +28,8 @@ ORDER BY name`
 
 export interface Migration { name: string; checksum: string; statements: string[] }
 
-/** Applies what is missing; says what it applied. */
-export async function migrate(clickhouse: ClickHouse, { now, directory = SCHEMA }: { now: number; directory?: URL }): Promise<{ applied: string[] }> {
+/** Applies what is missing; says what it applied. Rows stay for `retentionDays`, or for good. */
+export async function migrate(clickhouse: ClickHouse, { now, retentionDays, directory = SCHEMA }: { now: number; retentionDays?: number | undefined; directory?: URL }): Promise<{ applied: string[] }> {
   await clickhouse.command({ query: LEDGER })
   const known = await readMigrations(directory)
   const newer = [...(await appliedChecksums(clickhouse)).keys()].filter((name) => !known.some((migration) => migration.name === name))
@@ -43,6 +44,7 @@ export async function migrate(clickhouse: ClickHouse, { now, directory = SCHEMA 
     await clickhouse.insert({ table: 'schema_migrations', values: [row], format: 'JSONEachRow' })
     applied.push(migration.name)
   }
+  if (directory === SCHEMA) await setRetention(clickhouse, retentionDays)
   return { applied }
 }
 

@@ -51,7 +51,6 @@ CREATE TABLE IF NOT EXISTS bucket_counts
     modules      SimpleAggregateFunction(groupUniqArrayArray, Array(String))
 )
 ENGINE = AggregatingMergeTree
-PARTITION BY toYYYYMM(start)
 ORDER BY (fleet, span, start, bucket, evidence, kind, waiting)
 SETTINGS index_granularity = 1024;
 
@@ -109,7 +108,6 @@ CREATE TABLE IF NOT EXISTS revised_crashes
     modules     Array(String)
 )
 ENGINE = ReplacingMergeTree(revision)
-PARTITION BY toYYYYMM(event_time)
 ORDER BY (fleet, event_time, id);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS revised_of_crashes TO revised_crashes AS
@@ -124,7 +122,8 @@ SELECT fleet, event_time, id, revision, partition, offset, device, device_number
 FROM crashes
 WHERE revision > 0 AND event_time >= {day:DateTime64(3)} AND event_time < {next_day:DateTime64(3)};
 
--- What lists show of a crash, in the order of devices: the timeline of one is a range of the key.
+-- What lists show of a crash, in the order of devices: the timeline of one is a range of the key. Like the tables above it
+-- has no partitions: a block whose crashes claim a hundred months is one part here.
 CREATE TABLE IF NOT EXISTS device_crashes
 (
     fleet          LowCardinality(String),
@@ -164,7 +163,6 @@ CREATE TABLE IF NOT EXISTS device_crashes
     provisional    UInt8
 )
 ENGINE = ReplacingMergeTree(revision)
-PARTITION BY toYYYYMM(event_time)
 ORDER BY (fleet, device, event_time, id)
 SETTINGS index_granularity = 1024;
 

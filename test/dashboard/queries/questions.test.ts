@@ -175,7 +175,7 @@ test('the overview compares a day with the day before', async () => {
 })
 
 test('dead letters by pages, their bytes as hex', async () => {
-  const letters = [1, 2, 3].map((offset) => ({ topic: 'crashes.accepted', partition: 0, offset: String(offset), at: new Date(STORY_START + offset).toISOString(), stage: 'decode', slug: 'message-undecodable', reason: '<script>', key: 'k', message: 'AB' }))
+  const letters = [1, 2, 3].map((offset) => ({ topic: 'crashes.accepted', partition: 0, offset: String(offset), at: new Date(STORY_START + offset).toISOString(), stage: 'decode', slug: 'message-undecodable', reason: '<script>', key: 'k', message: 'QUI=' }))
   await world.clickhouse.insert({ table: 'dead_letters', values: letters, format: 'JSONEachRow' })
   const [newest] = await readDeadLetters(world.clickhouse, { limit: 1 })
   expect(newest).toMatchObject({ offset: 3, message_length: 2, message_head: '4142' })
