@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { Log } from '../infra/log/log.ts'
 import type { Clock } from '../infra/service/clock.ts'
+import { lockData } from '../infra/service/lock-file.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import type { Tracing } from '../infra/service/tracing.ts'
@@ -34,6 +35,8 @@ export async function startIngest({ settings, data, load, ...world }: StartInges
   const { clock, logger } = world
   const stopper = createStopper((name, reason) => logger.error({ part: name, reason }, 'did not stop cleanly'))
   const directory = join(data, 'ingest')
+  const lock = lockData(data, 'ingest')
+  stopper.add('lock', () => lock.release())
   mkdirSync(directory, { recursive: true })
   try {
     const registry = createRegistry({

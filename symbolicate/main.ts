@@ -3,6 +3,7 @@ import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { ClickHouse } from '../infra/clickhouse/client.ts'
 import type { Log } from '../infra/log/log.ts'
 import type { Clock } from '../infra/service/clock.ts'
+import { lockData } from '../infra/service/lock-file.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import type { Checks } from '../infra/service/ops.ts'
@@ -26,6 +27,7 @@ export async function startSymbolication({ settings, data, ...world }: {
   metrics: Metrics
   tracing?: Tracing
 }): Promise<Symbolication> {
+  const lock = lockData(data, 'symbolicate')
   const symbols = createSymbolStore({ ...world, cacheDirectory: join(data, 'symbols'), settings: settings.symbols })
   const worker = createWorker({ ...world, settings, symbols })
   let sweeper: { stop(): Promise<void> } | null = null
@@ -33,6 +35,7 @@ export async function startSymbolication({ settings, data, ...world }: {
     await sweeper?.stop()
     await worker.stop()
     await symbols.stop()
+    lock.release()
   }
   try {
     await worker.start()

@@ -107,6 +107,11 @@ describe.skipIf(skip)(`processes on Kafka, S3 and ClickHouse${note}`, () => {
     await until(async () => (await counted()) === SENT, 'every crash is counted in its new bucket')
   }, 180_000)
 
+  test('a second process of the same part on one folder is refused', async () => {
+    await expect(installation.start('ingest', 'ingest-0')).rejects.toThrow('another ingest process')
+    await expect(installation.start('symbolicate', 'worker-0')).rejects.toThrow('another symbolicate process')
+  }, 60_000)
+
   test('each has /livez, /readyz and /metrics on a port of its own', async () => {
     for (const { ready } of [...doors, ...workers, dashboard]) {
       const ops = (path: string) => fetch(new URL(path, ready.ops_url))
