@@ -52,13 +52,15 @@ export class WireError extends Error {
 /** The message in one piece. */
 export const frame = (message: Order | Answer): Buffer => Buffer.concat(framed(message))
 
-/** Writes the message without copying its bytes; false, and nothing is written, when it is longer than `maxBytes`. */
+/** Up to here bytes are copied: to write in two pieces costs more. */
+const COPIED = 64 * 1024
+
+/** Writes the message; false, and nothing is written, when it is longer than `maxBytes`. */
 export function send(stream: Writable, message: Order | Answer, maxBytes = Infinity): boolean {
   const parts = framed(message)
-  if (parts.reduce((sum, { length }) => sum + length, -4) > maxBytes) return false
-  stream.cork()
-  for (const part of parts) stream.write(part)
-  stream.uncork()
+  const length = parts.reduce((sum, part) => sum + part.length, 0)
+  if (length - 4 > maxBytes) return false
+  for (const part of length <= COPIED ? [Buffer.concat(parts, length)] : parts) stream.write(part)
   return true
 }
 
