@@ -89,7 +89,8 @@ async function caseOfServer(id: string, options: VerifyOptions): Promise<Case> {
   if (record.manifest_length === 0) throw new CommandError(21, `crash ${id} was not signed: there is nothing to verify`)
   const its = `?fleet=${encodeURIComponent(record.fleet)}`
   const manifest = await server.bytes(`/crashes/${id}/manifest${its}`)
-  const stayed = record.standing === 'claimed' && record.dump_length === 0 && record.size > 0
+  // A crash that only named another one has no dump here, whatever was then found of its counters or its device.
+  const stayed = record.standing !== 'counted' && record.dump_length === 0 && record.size > 0
   const dump = stayed ? null : await server.bytes(`/crashes/${id}/dump${its}`)
   const { settings } = await server.get(`/fleets/${encodeURIComponent(record.fleet)}`, fleetSchema)
   return {

@@ -1,5 +1,6 @@
 import { createPrivateKey } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
+import { issueDevice, type Authority } from '../../../ingest/device/fleet.ts'
 import { signReport } from '../../../ingest/device/sign.ts'
 
 /** The load generator: raw keep-alive sockets, a request is two buffers, an answer is looked at and not parsed. */
@@ -13,10 +14,13 @@ export interface LoadPlan {
   /** Left out, each connection sends again as soon as it is answered. Else a report is due at its time, and its latency counts from then. */
   perSecond?: number
   devices: { keyPem: string; chain: string[] }[]
+  /** Issues the device of each report when `cold` ones are asked for. */
+  issuer?: { name: Authority['name']; certificate: string; keyPem: string }
 }
 export type FromLoad = { kind: 'ready' } | { kind: 'signed' } | { kind: 'done'; acknowledged: number; failed: number; elapsedMs: number; p50: number; p99: number }
 
-type ToLoad = LoadPlan | { sign: number } | 'go'
+/** `cold`: each report comes from a device of its own, so that no chain has been seen before. */
+type ToLoad = LoadPlan | { sign: number; cold: boolean } | 'go'
 
 let plan: LoadPlan
 let keys: { key: ReturnType<typeof createPrivateKey>; chain: Buffer[] }[] = []
@@ -30,7 +34,7 @@ const tell = (message: FromLoad) => process.send!(message)
 process.on('message', (message: ToLoad) => {
   if (message === 'go') return void runWindow().then(tell)
   if ('sign' in message) {
-    heads = Array.from({ length: message.sign }, signOne)
+    heads = Array.from({ length: message.sign }, () => signOne(message.cold ? newcomer() : undefined))
     return tell({ kind: 'signed' })
   }
   plan = message
@@ -41,8 +45,13 @@ process.on('message', (message: ToLoad) => {
 
 const UNLIKE = 8
 
-function signOne(): Buffer {
-  const { key, chain } = keys[counter % keys.length]!
+function newcomer(): (typeof keys)[number] {
+  const { name, certificate, keyPem } = plan.issuer!
+  const by: Authority = { name, certificate: Buffer.from(certificate, 'base64'), pem: '', key: createPrivateKey(keyPem), keyPem }
+  return issueDevice(by, `cold-${counter}`, 'p256', Date.now() - 86_400_000, Date.now() + 86_400_000)
+}
+
+function signOne({ key, chain } = keys[counter % keys.length]!): Buffer {
   dump.writeBigUInt64LE(BigInt(counter), 0)
   const seq = Math.floor(counter / keys.length)
   counter += 1

@@ -92,6 +92,9 @@ test('a dump that was altered in the archive, and a record that speaks of anothe
 test('a crash whose dump stayed on the device is good as far as it goes, and says so', async () => {
   const claimed = { standing: 'claimed', dump_length: '0' }
   expect(await online(await stored(report(7), { row: claimed }))).toMatchObject({ code: 0, out: expect.stringContaining('stayed on the device') })
+  for (const [seq, standing] of [[20, 'stale-counter'], [21, 'counter-reuse'], [22, 'pending']] as const) {
+    expect(await online(await stored(report(seq), { row: { ...claimed, standing } }))).toMatchObject({ code: 0, out: expect.stringContaining('stayed on the device') })
+  }
   expect(await online(await stored(report(8), { row: { ...claimed, standing: 'counted' } }))).toMatchObject({ code: 21, err: expect.stringContaining('size-mismatch') })
 })
 
