@@ -37,7 +37,8 @@ export function createElfFolder(paths: readonly string[]): ElfFolder {
   async function find({ debugFile, debugId, elfSha256, linked }: ModuleIdentity): ReturnType<ElfFolder['find']> {
     const prefix = elfPrefix(elfSha256)
     const named = prefix !== null || debugId !== null
-    if (!named && linked !== true) return { status: 'no-id', reason: 'the dump names no debug id for this module' }
+    // A chip's ROM is a program of its own.
+    if (!named && (linked !== true || debugFile?.endsWith('-rom'))) return { status: 'no-id', reason: 'the dump names no debug id for this module' }
     const files = await (indexed ??= readAll(paths.filter((path) => !SPLIT.test(path))))
     const fitting = prefix !== null ? files.filter(({ sha256 }) => sha256.startsWith(prefix)) : debugId !== null ? files.filter((file) => file.debugId === debugId.toUpperCase()) : files
     const what = prefix !== null ? `an ELF file whose SHA-256 begins with ${prefix}` : debugId !== null ? `${debugFile === null ? '' : `${basename(debugFile)} `}${debugId}` : 'firmware that its dump does not name'

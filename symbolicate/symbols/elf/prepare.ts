@@ -68,7 +68,8 @@ function buildTables(images: readonly ElfImage[], problems: string[], { debugId,
   const base = image!.space.base
   const identity = Uint32Array.of(...[`elf`, image!.cpu, debugId, name].map((text) => strings.add(text)), Number(base & 0xffff_ffffn), Number(base >> 32n))
   // The symbols first: whether address 0 is code is told by them.
-  const symbols = images.map((one) => attempt(problems, 'symbol table', () => readSymbols(one))).find((found) => found && found.starts.length > 0) ?? NO_SYMBOLS
+  // A stripped program still has the few that it exports, its debug file has all.
+  const symbols = images.map((one) => attempt(problems, 'symbol table', () => readSymbols(one)) ?? NO_SYMBOLS).reduce((most, found) => (found.starts.length > most.starts.length ? found : most))
   const mangledAt = (start: number): string | null => {
     const symbol = symbolAt(symbols, start)
     return symbol !== null && /^(?:_Z|_R)/.test(symbol) ? symbol : null
