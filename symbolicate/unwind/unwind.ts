@@ -20,7 +20,7 @@
 import type { Trust } from '../contract.ts'
 import type { Cpu, Dump, DumpThread, Os } from '../formats/dump.ts'
 import type { ModuleSymbols } from '../symbols/source.ts'
-import { type Arch, type Cursor, emptyRegisters, type Registers } from './arch/arch.ts'
+import { type Arch, type Cursor, emptyRegisters, type Registers, wrap } from './arch/arch.ts'
 import { ARM, ARM_IOS } from './arch/arm.ts'
 import { ARM64 } from './arch/arm64.ts'
 import { CORTEX_M } from './arch/cortex-m.ts'
@@ -376,7 +376,7 @@ class Walk {
   /** The program counter itself in the first frame, a byte inside of the call in its callers. */
   private instruction(cursor: Cursor): bigint {
     const ip = cursor.registers[this.arch.ip]!
-    return cursor.isContext ? ip : ip - this.arch.callSize
+    return cursor.isContext ? ip : wrap(ip - this.arch.callSize, this.arch.width)
   }
 
   private locate(address: bigint): Place {
