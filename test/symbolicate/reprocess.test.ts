@@ -7,6 +7,7 @@ import { createMetrics } from '../../infra/service/metrics.ts'
 import { createSymbolStore } from '../../symbolicate/symbols/store.ts'
 import { quietLogger, rowsOf, until } from '../infra/clickhouse-fixture.ts'
 import { accepted, createWorld, STORY, type World } from './world.ts'
+import { drawElf, drawSymbols, sha256 } from './symbols/elf-builder.ts'
 
 const corpus = join(import.meta.dirname, '../corpus')
 const dump = readFileSync(join(corpus, 'crashpad-x64/sensord.null-write.dmp'))
@@ -82,4 +83,29 @@ test('a worker hears of symbols that another process took, from the audit log al
   expect((await rowOf(other.id)).missing_symbols.length).toBeLessThan(waited)
   // It is in a partition that another worker owns.
   expect((await rowOf('of-another')).revision).toBe(0)
+})
+
+test('a firmware whose dump names it by the beginning of its ELF file\'s SHA-256 waits for it, and its crash is counted once', async () => {
+  const elf = drawElf({
+    bits: 32, machine: 243, loads: [{ address: 0x4200_0000, size: 0x1000 }],
+    sections: [{ name: '.flash.text', flags: 6, address: 0x4200_0000, bytes: Buffer.alloc(0x100) }, ...drawSymbols([{ name: 'read_sensor', value: 0x4200_0010, size: 0x40 }], 32)],
+  })
+  const panic = `Guru Meditation Error: Core  0 panic'ed (Load access fault). Exception was unhandled.\n\nCore  0 register dump:\nMEPC    : 0x42000014  RA      : 0x42000014  SP      : 0x3fc92e10\nMCAUSE  : 0x00000005  MTVAL   : 0x00000000\n\nELF file SHA256: ${sha256(elf).slice(0, 9)}\n`
+  const waiting = accepted(panic, { deviceId: 'esp' })
+  await world.send(waiting)
+  await world.settled()
+  const before = await rowOf(waiting.id)
+  expect(before).toMatchObject({ revision: 0, format: 'esp-panic' })
+  expect(before.missing_symbols.map((module) => module.debug_id)).toContain(`elf-sha256:${sha256(elf).slice(0, 9)}`)
+
+  const put = await world.symbols.put(elf, { name: 'build/app.elf' })
+  if (put.status !== 'stored') throw new Error(put.reason)
+  await createEventLog({ clickhouse: world.clickhouse, clock: { now: () => STORY + 60_000 } })
+    .append({ fleet: 'demo', actor: 'test', kind: 'symbols.uploaded', subject: 'symbols:x', body: { elf_sha256: put.elfSha256 } })
+  world.worker.look()
+  await until(async () => (await rowOf(waiting.id)).revision === 1, 'the firmware\'s crash is reprocessed')
+  const after = await rowOf(waiting.id)
+  expect(after.missing_symbols.map((module) => module.debug_id).filter((id) => id.startsWith('elf-sha256:'))).toEqual([])
+  expect(after.report).toContain('read_sensor')
+  expect(await rowsOf(world.clickhouse, 'SELECT count() AS n FROM crashes FINAL WHERE id = {id:String}', { id: waiting.id })).toEqual([{ n: '1' }])
 })
