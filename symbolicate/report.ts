@@ -239,7 +239,7 @@ const ADDRESSES = 1n << 64n
 const endOf = ({ base, size }: Module): bigint => (base + BigInt(size) >= ADDRESSES ? ADDRESSES - 1n : base + BigInt(size))
 
 const NARROW: ReadonlySet<Cpu> = new Set(['x86', 'arm', 'riscv32', 'xtensa', 'mips'])
-const hex = (value: bigint, cpu: Cpu): string => `0x${value.toString(16).padStart(NARROW.has(cpu) ? 8 : 16, '0')}`
+const hex = (value: bigint, cpu: Cpu): string => `0x${BigInt.asUintN(64, value).toString(16).padStart(NARROW.has(cpu) ? 8 : 16, '0')}`
 
 const name = (text: string): string => text.slice(0, REPORT_LIMITS.name)
 const line = (text: string): string => text.slice(0, REPORT_LIMITS.line)

@@ -215,6 +215,15 @@ test('a thread without registers or of an unknown CPU has no frames', async () =
   expect((await walk({ symbols: FUNCTIONS, words: [] })).end).toBe('no-registers')
 })
 
+test('a return address below the size of a call wraps as the CPU does', async () => {
+  const parsed = parseMinidump(drawMinidump({ cpu: 'arm', threads: [{ id: 1, registers: { sp: STACK }, stack: { base: STACK, bytes: drawWords([1, 0], 4) } }], modules: [{ base: 0n, size: 0x1000, name: 'firmware' }] }))
+  if (!('dump' in parsed)) throw new Error(parsed.reason)
+  // A thread that was switched out and whose program counter nobody kept.
+  const thread = { ...parsed.dump.threads[0]!, registers: new Map([['sp', STACK]]) }
+  const { frames } = await createUnwinder(parsed.dump, async () => null)(thread)
+  expect(frames.map(({ address }) => address)).toEqual([0xffff_ffffn])
+})
+
 interface Walked { cpu?: Drawn['cpu']; symbols: string | null; registers?: Record<string, bigint>; words: (bigint | number)[]; width?: 4 | 8; memory?: Drawn['memory'] }
 
 async function walk({ cpu = 'x86-64', symbols, registers, words, width = 8, memory }: Walked, budget: UnwindBudget = UNWIND_BUDGET): Promise<Stack> {
