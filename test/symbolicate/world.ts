@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openFsBlobs } from '../../infra/blobs/fs.ts'
 import type { Blobs } from '../../infra/blobs/blobs.ts'
+import { connectClickHouse, type ClickHouseAddress } from '../../infra/clickhouse/client.ts'
 import { openEmbeddedLog } from '../../infra/log/embedded.ts'
 import { TOPIC_ACCEPTED, type Log, type LogBatch } from '../../infra/log/log.ts'
 import { createManualClock } from '../../infra/service/clock.ts'
@@ -35,9 +36,11 @@ export interface World {
 
 export const STORY = Date.UTC(2026, 5, 1)
 
-export async function createWorld(settings: Partial<WorkerSettings> = {}): Promise<World> {
+/** `through`: what the worker is told ClickHouse's address is, to put something between the two. */
+export async function createWorld(settings: Partial<WorkerSettings> = {}, { through }: { through?: (address: ClickHouseAddress) => Promise<ClickHouseAddress> } = {}): Promise<World> {
   const directory = await mkdtemp(join(tmpdir(), 'overrun-world-'))
   const { clickhouse, engine, stop: stopEngine } = await startTestClickHouse()
+  const workers = through ? connectClickHouse(await through(engine.address), 'overrun-test') : clickhouse
   const log = await openEmbeddedLog({ directory: join(directory, 'log'), retention: { bytes: 2 ** 30, ageMs: 3_600_000 } })
   const blobs = await openFsBlobs({ directory: join(directory, 'blobs') })
   const clock = createManualClock(STORY + 60_000)
@@ -45,7 +48,7 @@ export async function createWorld(settings: Partial<WorkerSettings> = {}): Promi
   const symbols = createSymbolStore({ blobs, cacheDirectory: join(directory, 'symbols'), logger: quietLogger, metrics: registry })
   const make = (said: Partial<WorkerSettings>, alter: (batch: LogBatch) => LogBatch = (batch) => batch) => createWorker({
     settings: { ...workerSettingsSchema.parse({ batchWaitMs: 50 }), ...said },
-    log: { ...log, consume: (options, handle) => log.consume(options, (batch) => handle(alter(batch))) }, blobs, symbols, clickhouse, clock, logger: quietLogger, metrics: registry,
+    log: { ...log, consume: (options, handle) => log.consume(options, (batch) => handle(alter(batch))) }, blobs, symbols, clickhouse: workers, clock, logger: quietLogger, metrics: registry,
   })
   let appended = 0
   const world: World = {
@@ -72,6 +75,7 @@ export async function createWorld(settings: Partial<WorkerSettings> = {}): Promi
       await world.worker.stop()
       await symbols.stop()
       await log.close()
+      if (workers !== clickhouse) await workers.close()
       await stopEngine()
       await rm(directory, { recursive: true, force: true })
     },

@@ -17,6 +17,8 @@ export interface KafkaServer {
   stop(): Promise<void>
   /** kill -9; the data stays. */
   kill(): Promise<void>
+  /** SIGSTOP and SIGCONT: a broker that neither answers nor ends its connections. */
+  signal(what: 'SIGSTOP' | 'SIGCONT'): void
   /** Starts it again on the same ports and data. */
   restart(): Promise<void>
 }
@@ -47,6 +49,7 @@ export async function startKafka({ advertised }: { advertised?: number } = {}): 
       rmSync(directory, { recursive: true, force: true })
     },
     kill: () => server.kill(),
+    signal: (what) => void process.kill(server.pid, what),
     async restart() {
       await server.kill()
       server = await start()
