@@ -42,6 +42,12 @@ test('--json is rust-minidump\'s report with ours beside it', async () => {
   })
 })
 
+test('--schema prints the JSON Schema of --json, and needs no dump', async () => {
+  const { code, out } = await overrun('explain', '--schema')
+  expect(code).toBe(0)
+  expect(JSON.parse(out)).toMatchObject({ $schema: expect.stringContaining('json-schema.org'), properties: { crash_info: { type: 'object' }, analysis: { type: 'object' } } })
+})
+
 test('what can\'t be read is explained too, with exit code 21', async () => {
   expect(await overrun('explain', file('empty', ''))).toMatchObject({ code: 21, out: expect.stringContaining('dump-empty') })
   const cut = await overrun('explain', file('cut.dmp', readFileSync(join(corpus, 'crashpad-x64/sensord.abort.dmp')).subarray(0, 500)), '--json')
