@@ -37,7 +37,7 @@ export function symbolRoutes(api: Api, deps: ApiDeps): void {
     if (put.status !== 'stored') throw new Refused('symbols-refused', `${name}: ${put.reason}`)
     const { prepared, key } = put
     const file = prepared.kind === 'source-map' ? prepared.file : prepared.debugFile
-    await events.append({ fleet: settings.fleet, actor: ACTOR, kind: 'symbols.uploaded', subject: `symbols:${prepared.debugId}`, body: { name, key, debug_file: file, bytes: body.length, ...(put.elfSha256 === undefined ? {} : { elf_sha256: put.elfSha256 }) } })
+    await events.append({ fleet: settings.fleet, actor: ACTOR, kind: 'symbols.uploaded', subject: `symbols:${prepared.debugId}`, body: { name, key, debug_file: file, bytes: body.length, ...(put.elfSha256 === undefined ? {} : { elf_sha256: put.elfSha256, digest_ids: put.digestIds }) } })
     onSymbols()
     return { key, debug_id: prepared.debugId, debug_file: file, reprocessing: true }
   })

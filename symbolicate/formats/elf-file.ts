@@ -10,7 +10,7 @@
 import { InputError, Reader } from '../reader.ts'
 import type { Cpu } from './dump.ts'
 
-export interface ElfSegment { type: number; flags: number; offset: number; address: bigint; fileSize: number; memorySize: bigint }
+export interface ElfSegment { type: number; flags: number; offset: number; address: bigint; physical: bigint; fileSize: number; memorySize: bigint }
 export interface ElfFile {
   file: Reader
   width: 4 | 8
@@ -59,13 +59,13 @@ function readSegment(file: Reader, width: 4 | 8): ElfSegment {
   if (width === 8) {
     const [type, flags] = [file.u32(), file.u32()]
     const offset = clamped(file.u64())
-    const address = file.u64()
-    return { type, flags, offset, address, fileSize: clamped(file.skip(8).u64()), memorySize: file.u64() }
+    const [address, physical] = [file.u64(), file.u64()]
+    return { type, flags, offset, address, physical, fileSize: clamped(file.u64()), memorySize: file.u64() }
   }
   const [type, offset] = [file.u32(), file.u32()]
-  const address = BigInt(file.u32())
-  const fileSize = file.skip(4).u32()
-  return { type, offset, address, fileSize, memorySize: BigInt(file.u32()), flags: file.u32() }
+  const [address, physical] = [BigInt(file.u32()), BigInt(file.u32())]
+  const fileSize = file.u32()
+  return { type, offset, address, physical, fileSize, memorySize: BigInt(file.u32()), flags: file.u32() }
 }
 
 /** One lying segment must not cost the others: what no file can hold ends past every file. */

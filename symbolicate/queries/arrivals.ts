@@ -3,7 +3,7 @@ import { elfNames } from '../symbols/elf-name.ts'
 
 /** Which symbols has a dashboard taken since then? Reads the audit log, which grows with what people do: milliseconds. */
 const SQL = `
-SELECT hash, subject, JSONExtractString(body, 'elf_sha256') AS elf_sha256, toUnixTimestamp64Milli(at) AS at_ms
+SELECT hash, subject, JSONExtractString(body, 'elf_sha256') AS elf_sha256, JSONExtract(body, 'digest_ids', 'Array(String)') AS digest_ids, toUnixTimestamp64Milli(at) AS at_ms
 FROM events
 WHERE kind = 'symbols.uploaded' AND at >= {since:DateTime64(3, 'UTC')}
 ORDER BY at, hash
@@ -14,6 +14,6 @@ export interface Arrival { hash: string; names: string[]; at: number }
 
 export async function arrivalsSince(clickhouse: ClickHouse, since: number): Promise<Arrival[]> {
   const result = await clickhouse.query({ query: SQL, query_params: { since: new Date(Math.max(0, since)).toISOString().replace('T', ' ').replace('Z', '') }, format: 'JSONEachRow' })
-  const rows = await result.json<{ hash: string; subject: string; elf_sha256: string; at_ms: string }>()
-  return rows.map(({ hash, subject, elf_sha256: sha256, at_ms: at }) => ({ hash, names: [subject.replace(/^symbols:/, ''), ...(sha256 === '' ? [] : elfNames(sha256))], at: Number(at) }))
+  const rows = await result.json<{ hash: string; subject: string; elf_sha256: string; digest_ids: string[]; at_ms: string }>()
+  return rows.map(({ hash, subject, elf_sha256: sha256, digest_ids: digestIds, at_ms: at }) => ({ hash, names: [subject.replace(/^symbols:/, ''), ...digestIds, ...(sha256 === '' ? [] : elfNames(sha256))], at: Number(at) }))
 }

@@ -19,7 +19,7 @@ const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'byte
 const preparedSchema = z.discriminatedUnion('kind', [
   z.object({
     kind: z.enum(['breakpad-sym', 'elf']), debugFile: nameText, debugId: z.string().regex(/^[0-9A-F]{33,40}$/), codeId: nameText.nullable(), arch: z.string().max(64),
-    functions: count, lines: count, publics: count, cfiRules: count, problems: z.array(lineText).max(64), bytes,
+    functions: count, lines: count, publics: count, cfiRules: count, digests: z.array(z.string().regex(/^[0-9a-f]{64,128}$/)).max(3), problems: z.array(lineText).max(64), bytes,
   }),
   z.object({ kind: z.literal('source-map'), debugId: z.string().max(64), file: nameText, sources: count }),
 ])

@@ -35,7 +35,7 @@ function prepareBreakpad(bytes: Uint8Array, head: string): Outcome {
   if (counted.functions === 0) problems.push('no FUNC records: function names are guessed from exported ones; was the binary stripped before dump_syms?')
   if (counted.cfiRules === 0) problems.push('no STACK CFI records: stacks are walked by frame pointer and scanning')
   const codeId = /^INFO CODE_ID ([0-9A-Fa-f]{1,80})/m.exec(head)?.[1]?.toLowerCase() ?? null
-  return usable({ kind: 'breakpad-sym', debugFile: identity.name.slice(0, 512), debugId: identity.debugId, codeId, arch: identity.arch.slice(0, 64), problems, ...counted })
+  return usable({ kind: 'breakpad-sym', debugFile: identity.name.slice(0, 512), debugId: identity.debugId, codeId, arch: identity.arch.slice(0, 64), digests: [], problems, ...counted })
 }
 
 function prepareProgram(bytes: Uint8Array, name: string, others: readonly { name: string; size: number }[]): Outcome {
@@ -50,7 +50,7 @@ function prepareProgram(bytes: Uint8Array, name: string, others: readonly { name
   if ('reason' in prepared) return { t: 'unusable', reason: prepared.reason }
   const counted = counts(writeTables(prepared.tables))
   if (counted === null) return UNREADABLE
-  return usable({ kind: 'elf', debugFile, debugId: prepared.debugId, codeId: prepared.buildId, arch: prepared.arch, problems: prepared.problems.slice(0, 64), ...counted })
+  return usable({ kind: 'elf', debugFile, debugId: prepared.debugId, codeId: prepared.buildId, arch: prepared.arch, digests: prepared.digests, problems: prepared.problems.slice(0, 64), ...counted })
 }
 
 const UNREADABLE: Outcome = { t: 'unusable', reason: 'the prepared form can not be read back, which is a defect to report' }

@@ -42,7 +42,7 @@ export type Refusal = (typeof REFUSALS)[number]
 
 /** A symbol file, understood: what it is for, and the form that a child can open without parsing it again. */
 export type Prepared =
-  | { kind: 'breakpad-sym' | 'elf'; debugFile: string; debugId: string; codeId: string | null; arch: string; functions: number; lines: number; publics: number; cfiRules: number; problems: string[]; bytes: Uint8Array }
+  | { kind: 'breakpad-sym' | 'elf'; debugFile: string; debugId: string; codeId: string | null; arch: string; functions: number; lines: number; publics: number; cfiRules: number; digests: string[]; problems: string[]; bytes: Uint8Array }
   | { kind: 'source-map'; debugId: string; file: string; sources: number }
 
 export class WireError extends Error {

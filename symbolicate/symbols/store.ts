@@ -10,14 +10,16 @@ import { createPool } from '../sandbox/pool.ts'
 import type { Located, Prepared } from '../sandbox/wire.ts'
 import { openFileCache } from './cache.ts'
 import { elfPrefix, prefixIn } from './elf-name.ts'
+import { debugIdOfBuild, digestsOf } from './elf/identity.ts'
 import type { ModuleIdentity } from './source.ts'
 
 /**
  * Symbol files: kept as they were uploaded, used in a prepared form.
  *
  *   symbols/DEBUG_FILE/DEBUG_ID/SHA256.sym     ; Breakpad's identity; the newest counts, none is ever replaced
- *   elf/SHA256/DEBUG_ID.elf                    ; programs, libraries, firmware, and their debug files
- *   elf-ids/DEBUG_ID/SHA256.(build | code)     ; empty: which ELF files are of this build; `code` without a build id
+ *   elf/SHA256.elf                             ; programs, libraries, firmware, and their debug files
+ *   elf-ids/DEBUG_ID/SHA256.(build | code | digest) ; empty: which ELF files are of this build; `code`: without a build id;
+ *                                                `digest`: a certificate's firmware digest in the place of a build id
  *   maps/DEBUG_ID/SHA256.map                   ; JavaScript source maps
  *
  * ELF files with one build id complement each other (a stripped program and its debug file) and are prepared as one. Files
@@ -37,8 +39,8 @@ export interface SymbolStore extends SymbolFiles {
 }
 
 export type PutSymbols =
-  /** `elfSha256`: a dump may name the file by how this begins. */
-  | { status: 'stored'; already: boolean; key: string; prepared: Described; elfSha256?: string }
+  /** `elfSha256`: a dump may name the file by how this begins; `digestIds`: or a certificate by these. */
+  | { status: 'stored'; already: boolean; key: string; prepared: Described; elfSha256?: string; digestIds?: string[] }
   | { status: 'unusable'; reason: string }
 export type Described = Prepared extends infer P ? (P extends { bytes: Uint8Array } ? Omit<P, 'bytes'> : P) : never
 
@@ -157,7 +159,8 @@ export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSett
     if (files.length === 0) return { status: 'missing', reason: `no symbols for ${debugFile === null ? '' : `${baseName(debugFile)} `}${id}` }
     const withoutBuildId = files.filter((key) => key.endsWith('.code'))
     if (withoutBuildId.length > 1) return { status: 'ambiguous', reason: `${files.length} ELF files without a build id begin with the same code (${id}); link with --build-id` }
-    return { keys: files.toReversed().slice(0, MOST_FILES).map((key) => elfKey(/([0-9a-f]{64})\.\w+$/.exec(key)?.[1] ?? '', id)), debugId: id }
+    const keys = files.toReversed().slice(0, MOST_FILES).map((key) => elfKey(/([0-9a-f]{64})\.\w+$/.exec(key)?.[1] ?? ''))
+    return { keys, debugId: files.some((key) => key.endsWith('.digest')) ? null : id }
   }
 
   async function byDigest(prefix: string): Promise<Found | Extract<Located, { reason: string }>> {
@@ -169,15 +172,16 @@ export function createSymbolStore({ blobs, cacheDirectory, settings = symbolSett
 
   async function putElf(bytes: Uint8Array, prepared: Described & { kind: 'elf' }): Promise<PutSymbols> {
     const sha256 = createHash('sha256').update(bytes).digest('hex')
-    const key = elfKey(sha256, prepared.debugId)
-    const marker = `${elfIdPrefix(prepared.debugId)}${sha256}.${prepared.codeId === null ? 'code' : 'build'}`
-    const already = (await blobs.head(marker)) !== null
-    // The file before what leads to it: a marker always leads to a file.
+    const key = elfKey(sha256)
+    const digestIds = [...digestsOf(bytes), ...prepared.digests].map(debugIdOfBuild)
+    const markers = [...digestIds.map((id) => `${elfIdPrefix(id)}${sha256}.digest`), `${elfIdPrefix(prepared.debugId)}${sha256}.${prepared.codeId === null ? 'code' : 'build'}`]
+    // The file before what leads to it, and the name that says that all are there last.
+    const already = (await blobs.head(markers.at(-1)!)) !== null
     if (!already) await blobs.put(key, bytes)
-    if (!already) await blobs.put(marker, new Uint8Array())
-    for (const prefix of listed.keys()) if (key.startsWith(prefix) || marker.startsWith(prefix)) listed.delete(prefix)
+    if (!already) for (const marker of markers) await blobs.put(marker, new Uint8Array())
+    for (const prefix of listed.keys()) if ([key, ...markers].some((name) => name.startsWith(prefix))) listed.delete(prefix)
     arrivals++
-    return { status: 'stored', already, key, prepared, elfSha256: sha256 }
+    return { status: 'stored', already, key, prepared, elfSha256: sha256, digestIds }
   }
 
   return {
@@ -238,7 +242,7 @@ export function segment(name: string): string {
   return first.length <= 120 ? first : `${first.slice(0, 48)}=${createHash('sha256').update(name).digest('hex')}`
 }
 const isElf = (prepared: Described): prepared is Described & { kind: 'elf' } => prepared.kind === 'elf'
-const elfKey = (sha256: string, debugId: string): string => `elf/${sha256}/${segment(debugId)}.elf`
+const elfKey = (sha256: string): string => `elf/${sha256}.elf`
 const elfIdPrefix = (debugId: string): string => `elf-ids/${segment(debugId)}/`
 const symbolPrefix = (debugFile: string, debugId: string): string => `symbols/${segment(baseName(debugFile))}/${segment(debugId)}/`
 const mapPrefix = (debugId: string): string => `maps/${segment(debugId.toLowerCase().replaceAll('-', ''))}/`

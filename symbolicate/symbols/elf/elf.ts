@@ -11,7 +11,7 @@
  */
 import { inflateSync, zstdDecompressSync } from 'node:zlib'
 import type { Cpu } from '../../formats/dump.ts'
-import { readElf } from '../../formats/elf-file.ts'
+import { readElf, type ElfSegment } from '../../formats/elf-file.ts'
 import { InputError, Reader } from '../../reader.ts'
 import { createSpace, type Range, type Space } from './space.ts'
 
@@ -25,7 +25,7 @@ export interface ElfImage {
   /** A position-independent program or library: where it runs is the loader's choice. */
   relocatable: boolean
   sections: readonly ElfSection[]
-  segments: readonly { type: number; flags: number; offset: number; address: bigint; fileSize: number; memorySize: bigint }[]
+  segments: readonly ElfSegment[]
   space: Space
   /** The content of a section, inflated; null when there is none in this file (a debug file keeps only the header of .text). */
   content(section: ElfSection | null): Uint8Array | null
@@ -42,7 +42,7 @@ const RISCV = 243
 const RELOCATABLE_OBJECT = 1
 const SHARED_OBJECT = 3
 const CORE = 4
-const LOAD = 1
+export const LOAD = 1
 
 const MOST_SEGMENTS = 4096
 const MOST_SECTIONS = 65_536

@@ -6,13 +6,16 @@
  *             without a build id the first page of .text, folded by XOR into 16 bytes (Breakpad's file_id.cc);
  *             ESP-IDF's code is in .flash.text and others, then it is the first section of code
  */
+import { createHash } from 'node:crypto'
 import { InputError, Reader } from '../../reader.ts'
-import { FLAG, SECTION, type ElfImage } from './elf.ts'
+import { FLAG, LOAD, SECTION, type ElfImage } from './elf.ts'
 
 const PAGE = 4096
 const GNU_BUILD_ID = 3
 const NOTE_SEGMENT = 4
 const LONGEST_BUILD_ID = 64
+/** No microcontroller has more flash. */
+const LARGEST_IMAGE = 64n * 1024n * 1024n
 
 /** Lower-case hex; null when the linker wrote none. */
 export function buildIdOf(image: ElfImage): string | null {
@@ -62,6 +65,22 @@ export function debugIdOfCode(image: ElfImage): string | null {
   for (let at = 0; at < Math.min(text.length, PAGE); at++) folded[at % 16]! ^= text[at]!
   return debugIdOfBuild(folded.toString('hex'))
 }
+
+/** Digests of the image as it is written into flash (`objcopy -O binary`), which DICE measures; SHA-256, SHA-384, SHA-512. */
+export function imageDigests(image: ElfImage): string[] {
+  const pieces = image.sections.flatMap((section) => {
+    const segment = image.segments.find(({ type, address, memorySize }) => type === LOAD && section.address >= address && section.address < address + memorySize)
+    const bytes = (section.flags & FLAG.alloc) !== 0 && segment ? image.content(section) : null
+    return bytes && segment ? [{ at: section.address - segment.address + segment.physical, bytes }] : []
+  }).sort((a, b) => (a.at < b.at ? -1 : 1))
+  const [first, last] = [pieces[0], pieces.at(-1)]
+  if (!first || !last || last.at - first.at > LARGEST_IMAGE) return []
+  const flat = Buffer.alloc(pieces.reduce((end, { at, bytes }) => Math.max(end, Number(at - first.at) + bytes.length), 0))
+  for (const { at, bytes } of pieces) flat.set(bytes, Number(at - first.at))
+  return digestsOf(flat)
+}
+
+export const digestsOf = (bytes: Uint8Array): string[] => ['sha256', 'sha384', 'sha512'].map((algorithm) => createHash(algorithm).update(bytes).digest('hex'))
 
 /** What `.gnu_debuglink` or `.gnu_debugaltlink` names: a file beside this one, by its CRC-32 or its build id. */
 export function debugLink(image: ElfImage): { name: string; crc: number } | null {

@@ -21,7 +21,7 @@ import { Growing } from '../growing.ts'
 import { Strings } from '../strings.ts'
 import { dropOverlaps, lastRow, NONE, SECTIONS, sortRows, type Tables, uniquePublics } from '../tables.ts'
 import { FLAG, openElf, type ElfImage } from './elf.ts'
-import { buildIdOf, debugAltLink, debugIdOfBuild, debugIdOfCode } from './identity.ts'
+import { buildIdOf, debugAltLink, debugIdOfBuild, debugIdOfCode, imageDigests } from './identity.ts'
 import type { Space } from './space.ts'
 import { readSymbols, symbolAt, type ElfSymbols } from './symbols.ts'
 
@@ -31,6 +31,8 @@ export interface ElfPrepared {
   tables: Tables
   buildId: string | null
   debugId: string
+  /** Of the image in flash: what a DICE certificate may name it by. */
+  digests: string[]
   arch: string
   problems: string[]
 }
@@ -50,7 +52,8 @@ export function prepareElf(first: ElfFile, others: readonly ElfFile[] = []): Elf
   const debugId = buildId === null ? attempt(problems, '.text', () => debugIdOfCode(image)) : debugIdOfBuild(buildId)
   if (debugId == null) return { reason: 'ELF file: neither a build id nor code, so nothing tells which build it is' }
   const tables = buildTables(images, problems, { debugId, name: first.name })
-  return { tables, buildId, debugId, arch: image.cpu, problems }
+  const digests = attempt(problems, 'flash image', () => imageDigests(image)) ?? []
+  return { tables, buildId, debugId, digests, arch: image.cpu, problems }
 }
 
 function openOther({ name, bytes }: ElfFile, image: ElfImage, problems: string[]): ElfImage[] {

@@ -7,6 +7,7 @@ import { openFsBlobs } from '../../../infra/blobs/fs.ts'
 import type { Blobs } from '../../../infra/blobs/blobs.ts'
 import { createMetrics } from '../../../infra/service/metrics.ts'
 import { elfNames, elfPrefix, prefixIn } from '../../../symbolicate/symbols/elf-name.ts'
+import { debugIdOfBuild } from '../../../symbolicate/symbols/elf/identity.ts'
 import { openPrepared, type PreparedSymbols } from '../../../symbolicate/symbols/prepared.ts'
 import type { ModuleIdentity } from '../../../symbolicate/symbols/source.ts'
 import { createSymbolStore, type SymbolStore } from '../../../symbolicate/symbols/store.ts'
@@ -43,7 +44,7 @@ async function open(said: Partial<ModuleIdentity>): Promise<PreparedSymbols> {
 test('an ELF file is found by its build id, whatever the dump calls the module, and by how its digest begins', async () => {
   expect(await store.locate(module({ debugId: ID }))).toMatchObject({ status: 'missing' })
   const put = await store.put(sensord, { name: 'build/sensord' })
-  expect(put).toMatchObject({ status: 'stored', already: false, key: `elf/${sha256(sensord)}/${ID}.elf`, elfSha256: sha256(sensord), prepared: { kind: 'elf', debugFile: 'sensord', debugId: ID, arch: 'x86-64' } })
+  expect(put).toMatchObject({ status: 'stored', already: false, key: `elf/${sha256(sensord)}.elf`, elfSha256: sha256(sensord), prepared: { kind: 'elf', debugFile: 'sensord', debugId: ID, arch: 'x86-64' } })
   expect(await store.put(sensord, { name: 'again' })).toMatchObject({ already: true })
   expect((await open({ debugFile: '/usr/bin/renamed', debugId: ID.toLowerCase() })).identity).toMatchObject({ debugId: ID, arch: 'x86-64' })
   expect((await open({ debugFile: null, elfSha256: sha256(sensord).slice(0, 9) })).identity.debugId).toBe(ID)
@@ -60,7 +61,7 @@ test('a prefix that several files have is ambiguous and no match, and so is a fi
   expect(await store.locate(module({ debugId: put.prepared.debugId }))).toMatchObject({ status: 'ambiguous', reason: expect.stringContaining('--build-id') })
   // Two files with one beginning of their digest, as a 9-digit prefix may have.
   const twin = `${sha256(one).slice(0, 9)}${'0'.repeat(55)}`
-  await blobs.put(`elf/${twin}/${put.prepared.debugId}.elf`, other)
+  await blobs.put(`elf/${twin}.elf`, other)
   store.forget(elfNames(twin)[1]!)
   expect(await store.locate(module({ elfSha256: sha256(one).slice(0, 9) }))).toMatchObject({ status: 'ambiguous', reason: expect.stringContaining('2 ELF files') })
   expect((await open({ elfSha256: sha256(other).slice(0, 9) })).lookup(4)).toMatchObject({ function: 'main_2' })
@@ -77,6 +78,16 @@ test('a stripped program and its debug file are one build, in either order', asy
   if (put.status !== 'stored' || put.prepared.kind !== 'elf') throw new Error('not stored')
   const symbols = await open({ debugId: put.prepared.debugId })
   expect(symbols.lookup(0x1004)).toMatchObject({ function: 'handle_request' })
+})
+
+test('firmware is found by the digest that its certificate names: of its file, or of its image in flash', async () => {
+  const code = Buffer.alloc(0x40, 0x90)
+  const elf = firmware(7)
+  await store.put(elf, { name: 'app.elf' })
+  // A digest stands where a build id does.
+  const named = (digest: string): Partial<ModuleIdentity> => ({ debugFile: 'firmware', debugId: debugIdOfBuild(digest) })
+  expect((await open(named(sha256(elf)))).lookup(4)).toMatchObject({ function: 'main_7' })
+  expect((await open(named(sha256(code)))).lookup(4)).toMatchObject({ function: 'main_7' })
 })
 
 test('a file answers to each prefix of its digest that a dump may name', () => {
