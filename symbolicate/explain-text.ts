@@ -9,7 +9,7 @@ import { demangle } from './symbols/demangle.ts'
 const MAX_FRAMES = 64
 
 export function explainText(analysis: Analysis): string {
-  const sections = [crash(analysis), evidence(analysis), stack(analysis), otherThreads(analysis), signature(analysis), modules(analysis), notes(analysis)]
+  const sections = [crash(analysis), evidence(analysis), facts(analysis), stack(analysis), otherThreads(analysis), signature(analysis), modules(analysis), notes(analysis)]
   return `${sections.filter((lines) => lines.length > 0).map((lines) => lines.map(printable).join('\n')).join('\n\n')}\n`
 }
 
@@ -34,6 +34,17 @@ function evidence({ evidence: { class: level, severity, cwe, for: speaksFor, aga
   ]
 }
 const CLASSES = ['environment', 'robustness', 'suspicious memory fault', 'corruption caught, or wild write', 'control-flow evidence'] as const
+
+const MAX_FACTS = 32
+
+/** What the dump says by name: fault registers in words, the chip, a client's annotations. */
+function facts({ report: { annotations } }: Analysis): string[] {
+  const all = Object.entries(annotations)
+  return all.length === 0 ? [] : [
+    'The dump says', ...all.slice(0, MAX_FACTS).map(([name, value]) => `  ${name}: ${value.length > 240 ? `${value.slice(0, 240)}...` : value}`),
+    ...(all.length > MAX_FACTS ? [`  ... ${all.length - MAX_FACTS} more`] : []),
+  ]
+}
 
 function stack({ report: { crashing_thread: thread } }: Analysis): string[] {
   return thread === null ? [] : [`Thread ${thread.thread_id}${thread.thread_name === null ? '' : ` "${thread.thread_name}"`} crashed`, ...frames(thread)]

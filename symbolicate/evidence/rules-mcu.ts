@@ -44,10 +44,10 @@ const IN_CODE: readonly Rule[] = [
 export const MCU_RULES: readonly EvidenceRule[] = [
   ...RULES.map(ruleOf),
   { slug: 'panic-abort', judge: ({ dump, signal, functions, message }) => (!stoppedItself(dump.format, signal, functions) ? null : /\bassert/.test(message)
-    ? { kind: 'assertion', class: 1, severity: 'not-exploitable', cwe: [617], text: `the program stopped itself: ${message.slice(0, 200)}` }
+    ? { kind: 'assertion', class: 1, severity: 'not-exploitable', cwe: [617], text: `the program stopped itself: ${message.split('\n', 1)[0]!.slice(0, 200)}` }
     : /stack overflow in task/.test(message)
       ? { ...GUARD, text: 'FreeRTOS found a task\'s stack overflown: the words at its end were overwritten, so what lies below may be too', class: 3, severity: 'probably-exploitable' }
-      : { kind: 'abort', class: 1, severity: 'not-exploitable', cwe: [617], text: `the program stopped itself${message === '' ? '' : `: ${message.slice(0, 200)}`}` }) },
+      : { kind: 'abort', class: 1, severity: 'not-exploitable', cwe: [617], text: `the program stopped itself${message === '' ? '' : `: ${message.split('\n', 1)[0]!.slice(0, 200)}`}` }) },
   { slug: 'null-call', judge: ({ signal, code, pc }) => (signal === 'UsageFault' && code === 'INVSTATE' && pc !== null && pc < 2n ? {
     kind: 'null-dereference', access: 'execute', class: 1, severity: 'probably-exploitable', cwe: [476], text: 'a null function pointer was called (INVSTATE at 0)',
   } : null) },

@@ -64,7 +64,7 @@ function readCore(state: State): Dump {
     unloadedModules: [],
     memory,
     regions,
-    annotations: process?.command ? { command: process.command } : {},
+    annotations: {},
     abortMessage: null,
     pid: process?.pid ?? null,
     createdAt: null,
@@ -118,11 +118,11 @@ function first<T>(state: State, found: readonly ElfNote[], type: number, read: (
   return note ? attempt(state, null, () => read(note.content.seek(0))) : null
 }
 
-/** The name and the arguments stand at the end, whatever this CPU's ids before them measure. */
-function readProcess(note: Reader): { pid: number; name: string; command: string } {
-  const names = note.length - 96
-  const pid = note.seek(names - 16).u32()
-  return { pid, name: text(note.slice(names, 16, 'name')), command: text(note.text(names + 16, 80, 'arguments')).trim() }
+/** Name and arguments stand at the end, whatever this CPU's ids before them measure. The arguments stay: people type secrets there. */
+function readProcess(note: Reader): { pid: number; name: string } {
+  const name = note.length - 96
+  const pid = note.seek(name - 16).u32()
+  return { pid, name: text(note.slice(name, 16, 'name')) }
 }
 
 function readAuxv(note: Reader, width: 4 | 8): Auxv {

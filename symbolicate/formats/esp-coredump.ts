@@ -232,7 +232,7 @@ function dumpOf(chip: Chip, { tasks, pieces, elfSha256, crashed, special, detail
     frames: null,
   }))
   const crashedAt = Math.max(0, tasks.findIndex(({ tcb }) => tcb === crashed))
-  const shown = [...special].flatMap(([number, value]) => (specialName(number) === null ? [] : [[specialName(number)!, `0x${value.toString(16).padStart(8, '0')}`]]))
+  const shown = [...special].flatMap(([number, value]) => (specialName(number) === null || (value === 0 && number < EXCCAUSE) ? [] : [[specialName(number)!, `0x${value.toString(16).padStart(8, '0')}`]]))
   return {
     format: 'esp-coredump',
     os: 'esp-idf',

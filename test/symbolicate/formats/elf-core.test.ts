@@ -33,7 +33,7 @@ const dumpOf = (core: Uint8Array) => {
 test.each([32, 64] as const)('a RISC-V core of %i bits: signal, threads, registers, program and build id', (bits) => {
   const dump = dumpOf(drawCore(riscv(bits)))
   expect(dump).toMatchObject({
-    format: 'elf-core', os: 'linux', cpu: bits === 64 ? 'riscv64' : 'riscv32', pid: 70, crashingThread: 0, mainModule: 0, notes: [], annotations: { command: 'meterd --loop' },
+    format: 'elf-core', os: 'linux', cpu: bits === 64 ? 'riscv64' : 'riscv32', pid: 70, crashingThread: 0, mainModule: 0, notes: [], annotations: {},
     exception: { type: 'SIGSEGV / SEGV_MAPERR', code: 11, address: 0x41n },
     modules: [{ base: 0x10000n, size: 0x3000, name: '/usr/bin/meterd', codeId: BUILD.toString('hex'), debugId: '33221100554477668899AABBCCDDEEFF0' }],
   })
