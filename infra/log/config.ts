@@ -18,6 +18,7 @@ export const kafkaSettingsSchema = z.object({
   replicationFactor: z.int().positive().default(3).describe('Copies that every topic must have'),
   minInsyncReplicas: z.int().positive().default(2).describe('Copies that must be there before a crash is acknowledged'),
   allowSingleBroker: z.boolean().default(false).describe('Accept one copy of everything: a lost disk is then lost crashes'),
+  compression: z.enum(['zstd', 'none']).default('zstd').describe('How batches travel and are kept; readers read both'),
   sendTimeoutMs: ms.default(5_000).describe('Deadline of one append; past it the device gets 503'),
   sessionTimeoutMs: ms.default(30_000).describe('A reader that the group has not heard of for so long has lost its partitions'),
   ssl: z.boolean().default(false).describe('Whether to speak TLS'),
