@@ -114,8 +114,14 @@ function standing(status: DeviceStatus, deviceId: string): Refusal | undefined {
   }
 }
 
-/** A security version that the certificate proves needs no claim; one that is made agrees with it by now. */
-const withProven = (claims: Manifest['claims'], tcb: TcbInfo | undefined): Manifest['claims'] => (tcb?.svn === undefined ? claims : { ...claims, svn: tcb.svn })
+/**
+ * A security version that the certificate proves needs no claim; one that is made agrees with it by now. The firmware's digest
+ * stands in for a build id where the device claims none: symbols are found by either.
+ */
+function withProven(claims: Manifest['claims'], tcb: TcbInfo | undefined): Manifest['claims'] {
+  const buildId = claims.buildId ?? tcb?.fwids[0]?.digest
+  return { ...claims, ...(tcb?.svn !== undefined && { svn: tcb.svn }), ...(buildId !== undefined && { buildId }) }
+}
 
 /** Identity and versions that the issuer wrote into the certificate outrank what the device says of itself. */
 function contradiction({ claims, ueid }: Manifest, proof: ChainResult): Refusal | undefined {

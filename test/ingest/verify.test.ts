@@ -140,6 +140,14 @@ describe('a manifest is refused', () => {
     expect(await setUp().verify(tcb())).toMatchObject({ tcb: { svn: 7, fwids: [] }, claims: { svn: 7 } })
   })
 
+  test('the firmware digest of the TcbInfo is the build id of a report that claims none', async () => {
+    const digest = Buffer.alloc(32, 0xd1)
+    const fwid = der(0x30, Buffer.concat([der(0x06, Buffer.from('608648016503040201', 'hex')), der(0x04, digest)]))
+    const measured = leafWith(keyUsage('digitalSignature'), extendedKeyUsage('2.23.133.5.4.100.8'), { oid: '2.23.133.5.4.1', critical: true, value: der(0x30, der(0xa6, fwid)) })
+    expect(await setUp().verify(measured())).toMatchObject({ claims: { buildId: digest.toString('hex') } })
+    expect(await setUp().verify(measured(claimsWith([-65539, Buffer.from('abcd', 'hex')])))).toMatchObject({ claims: { buildId: 'abcd' } })
+  })
+
   test('claim-contradicts-certificate: another UEID than the certificate names', async () => {
     const named = leafWith(keyUsage('digitalSignature'), extendedKeyUsage('1.3.6.1.5.5.7.3.2'), { oid: '2.23.133.5.4.4', critical: false, value: der(0x30, der(0x04, Buffer.alloc(8, 1))) })
     expect(await setUp().outcome(named(claimsWith([256, Buffer.alloc(8, 1)])))).toBe('verified')
