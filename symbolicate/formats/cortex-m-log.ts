@@ -40,9 +40,9 @@ export function readFaultLog(log: string): LogFacts {
 function fromWords(log: string, printed: FaultRegisters): FaultRegisters {
   const found: FaultRegisters = {}
   for (const [heading, phrases] of Object.entries(SECTIONS)) {
-    const at = log.search(new RegExp(`\\*{3,}\\s*${heading}\\s*\\*{3,}`, 'i'))
+    const at = log.search(new RegExp(`\\*{3,8} {0,4}${heading} {0,4}\\*{3,8}`, 'i'))
     if (at < 0) continue
-    const section = log.slice(at, at + 1024).split(/\*{3,}/).slice(2, 3).join('')
+    const section = log.slice(at, at + 1024).split(/\*{3,8}/).slice(2, 3).join('')
     for (const [phrase, name] of Object.entries(phrases)) {
       const fault = heading === 'SECURE FAULT' ? 'sfsr' : 'cfsr'
       const bit = section.includes(phrase) ? FAULT_BITS.find((candidate) => candidate.name === name && candidate.register === fault) : undefined

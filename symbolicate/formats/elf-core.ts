@@ -32,7 +32,7 @@ export function parseElfCore(bytes: Uint8Array, budget: MinidumpBudget = MINIDUM
     const dump = readCore(state)
     if (dump.threads.length > 0) return { dump }
     const truncated = state.notes.find(({ slug }) => slug === 'stream-truncated' || slug === 'list-shortened')
-    return { slug: truncated ? 'dump-truncated' : 'dump-malformed', reason: truncated?.text ?? 'elf-core: no thread' }
+    return { slug: truncated ? 'dump-truncated' : 'dump-malformed', reason: (truncated ?? state.notes[0])?.text ?? 'elf-core: no thread' }
   } catch (error) {
     if (error instanceof InputError) return { slug: error.slug, reason: `elf-core: ${error.message}` }
     throw error
