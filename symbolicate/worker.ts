@@ -37,9 +37,9 @@ import { claimedRowOf, dateTime, rowOf, type CrashRow } from './write.ts'
  *
  * A batch: decode; drop what is there already; archive the dumps as one object, while the pool analyses them; one block
  * into `crashes`; the dead letters; then, as its own row, the position. What is half done when the process dies is done
- * again and says the same: the key of a row (fleet, event time, id) comes from ingest, and everything that counts counts
- * keys. So a re-read entry is written again, for the views that a kill may have cut off; only an entry whose crash the
- * table holds from another place in the log is a duplicate.
+ * again and says the same key: that of a row (fleet, event time, id) comes from ingest, and everything that counts counts
+ * keys. So a re-read entry is written again, with the next revision, for the views that a kill may have cut off and because
+ * symbols may have come meanwhile; only an entry whose crash the table holds from another place in the log is a duplicate.
  *
  * The position that counts is the one in ClickHouse: start reads it, the log's own may be ahead by the slow dumps that
  * are still under way (inflight.ts). Order is decided here: of two reports with the same counters and other bytes, the
@@ -145,12 +145,14 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       ])
       const placeOf = new Map(judged.map(({ crash }, index) => [crash.id, places[index] as Archive]))
       const numberOf = ({ crash: { fleet, deviceId: device } }: Item) => numbers.get(deviceKey({ fleet, device })) as number
-      const found = (item: Item) => foundAt(batch, item, numberOf(item), placeOf.get(item.crash.id) as Archive)
+      // Analysed anew it may say something else, and what counts in sets must know which of the two is meant (009-counts.sql).
+      const revisionOf = ({ crash: { id } }: Item) => Math.max(-1, ...(there.get(id) ?? []).map(({ revision }) => revision)) + 1
+      const found = (item: Item) => foundAt(batch, item, { deviceNumber: numberOf(item), revision: revisionOf(item), archive: placeOf.get(item.crash.id) as Archive })
       const ready: Done[] = []
       const late: Late[] = []
       for (const { item, analysis } of work) {
         const now = await Promise.race([analysis, Promise.resolve(null)])
-        const row = (analysed: Analysis) => rowOf({ ...found(item), revision: 0, analysis: analysed }, clock.now())
+        const row = (analysed: Analysis) => rowOf({ ...found(item), analysis: analysed }, clock.now())
         if (now === null) late.push({ item, row: async (givenUp) => row(await again(analysis, item.crash, givenUp)) })
         else ready.push({ ...item, row: row(now) })
       }
@@ -211,7 +213,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     const named = await claimed.awaited(crash.claimedOf as string)
     if (named !== null) return claimedRowOf(found, named, clock.now())
     const analysis = unreadable('dump-missing', `the device named crash ${crash.claimedOf} instead of sending a dump, and that crash has no row`, crash)
-    return rowOf({ ...found, revision: 0, analysis }, clock.now())
+    return rowOf({ ...found, analysis }, clock.now())
   }
 
   /** The analysis, tried again for as long as the world (never the dump) keeps it from ending. */
@@ -313,8 +315,8 @@ const marked = (item: Item, marks: ReadonlyMap<string, readonly Mark[]>): Item =
   return its === undefined ? item : { ...item, crash: { ...item.crash, flags: [...new Set([...item.crash.flags, ...its])] } }
 }
 
-const foundAt = ({ topic, partition }: LogBatch, { crash, entry }: Item, deviceNumber: number, archive: Archive) =>
-  ({ accepted: crash, position: { topic, partition, offset: entry.offset }, deviceNumber, archive })
+const foundAt = ({ topic, partition }: LogBatch, { crash, entry }: Item, more: { deviceNumber: number; revision: number; archive: Archive }) =>
+  ({ accepted: crash, position: { topic, partition, offset: entry.offset }, ...more })
 
 function decodeBatch(batch: LogBatch): { items: Item[]; facts: Facts; letters: DeadLetter[] } {
   const items: Item[] = []

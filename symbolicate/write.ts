@@ -14,8 +14,8 @@ export function rowOf({ accepted, position, deviceNumber, archive, revision, ana
 }
 
 /** The row of a crash that came without its dump: its own facts, and the bucket of the crash that it names. */
-export function claimedRowOf({ accepted, position, deviceNumber, archive }: Omit<SymbolicatedCrash, 'revision' | 'analysis'>, named: CrashRow, writtenAt: number): CrashRow {
-  return { ...acceptedColumns(accepted, position, deviceNumber, archive), ...claimedColumns(named, 0, writtenAt) }
+export function claimedRowOf({ accepted, position, deviceNumber, archive, revision }: Omit<SymbolicatedCrash, 'analysis'>, named: CrashRow, writtenAt: number): CrashRow {
+  return { ...acceptedColumns(accepted, position, deviceNumber, archive), ...claimedColumns(named, revision, writtenAt) }
 }
 
 /** The columns that never change. */

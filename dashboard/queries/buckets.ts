@@ -19,7 +19,7 @@ SELECT counted.*, lives.first_seen AS first_seen, lives.last_seen AS last_seen,
        if({sort:String} = 'evidence', verified_devices, devices) AS key_2
 FROM
 (
-    SELECT ${MERGED} AS id, groupBitmapMerge(sets.crashes) AS crashes, groupBitmapMergeArray([verified, unverified]) AS devices, groupBitmapMerge(verified) AS verified_devices,
+    SELECT ${MERGED} AS id, groupBitmapMerge(sets.crashes) AS crashes, bitmapOrCardinality(groupBitmapMergeState(verified), groupBitmapMergeState(unverified)) AS devices, bitmapCardinality(groupBitmapMergeState(verified)) AS verified_devices,
            max(sets.evidence) AS evidence, min(sets.provisional) AS provisional,
            max((sets.strongest, sets.kind)) AS says, says.1.4 AS title, says.1.5 AS signature, says.2 AS kind, says.1.6 AS severity,
            arraySort(groupUniqArrayArray(20)(sets.swversions)) AS swversions, arraySort(groupUniqArrayArray(20)(sets.compartments)) AS compartments

@@ -12,10 +12,13 @@ import type { Scope } from './scope.ts'
  * Whole days and hours come from `bucket_counts`, what is left at the edges from `crashes FINAL`; together they are sets that
  * are united, so that a crash that was written twice, late or in between is one (infra/clickhouse/schema/009-counts.sql).
  * A row of `bucket_counts` that holds a crash that was analysed again is left out: such crashes count one by one from
- * `revised_crashes`, and those that shared a row with them, which is rare, from `crashes FINAL`.
+ * `revised_crashes`, and those that shared a row with them, which is rare, from `crashes FINAL`. While crashes are being
+ * analysed again a number may be that of a moment ago; it is exact as soon as the last of them is written.
  *
- * At 100 M rows in 28 days (3.6 M a day, 600 buckets): 28 days read 17,000 rows of days, 30,000 rows of hours and at most two
- * hours of crashes. What takes the time is uniting the sets of devices, two bytes for each device, bucket and day.
+ * With 600 buckets and 28 days, whatever the number of crashes: 17,000 rows of days, up to 30,000 rows of hours, and two hours
+ * of crashes (at 10 M rows 30,000 of them, at 100 M 300,000). Reading and uniting sets costs the engine some 20 us a row and
+ * 50 to 100 ns a crash that is not in a dense set: measured at 10 M, 1 s of CPU for the crashes of 28 days and 0.7 s for their
+ * devices; at 100 M the same rows hold denser sets, about two and a half times that. 24 h: a tenth of it.
  */
 export const COUNTS = `
   SELECT bucket, evidence, kind, waiting, start, crashes, verified, unverified, provisional, first_seen, last_seen, strongest, oldest, newest, swversions, compartments, modules

@@ -11,10 +11,10 @@ import { MERGED, mergeParams, scopeParams, type Scope } from './scope.ts'
  */
 const CRASHES = {
   sql: `
-SELECT groupBitmapMerge(sets.crashes) AS crashes, groupBitmapMergeArray([verified, unverified]) AS devices,
+SELECT groupBitmapMerge(sets.crashes) AS crashes, bitmapOrCardinality(groupBitmapMergeState(verified), groupBitmapMergeState(unverified)) AS devices,
        [groupBitmapMergeIf(sets.crashes, evidence = 0), groupBitmapMergeIf(sets.crashes, evidence = 1), groupBitmapMergeIf(sets.crashes, evidence = 2),
         groupBitmapMergeIf(sets.crashes, evidence = 3), groupBitmapMergeIf(sets.crashes, evidence = 4)] AS by_evidence,
-       groupBitmapMergeIf(sets.crashes, waiting) AS waiting_crashes, groupBitmapMergeArrayIf([verified, unverified], waiting) AS waiting_devices,
+       groupBitmapMergeIf(sets.crashes, waiting) AS waiting_crashes, bitmapOrCardinality(groupBitmapMergeStateIf(verified, waiting), groupBitmapMergeStateIf(unverified, waiting)) AS waiting_devices,
        length(groupUniqArrayArrayIf(modules, waiting)) AS waiting_modules
 FROM (${COUNTS}) AS sets`,
   row: z.object({ crashes: number, devices: number, by_evidence: z.array(number), waiting_crashes: number, waiting_devices: number, waiting_modules: number }),

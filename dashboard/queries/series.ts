@@ -14,7 +14,7 @@ const row = z.object({ slot: number, crashes: number, devices: number })
 const FROM_SETS = {
   sql: `
 SELECT intDiv(toUnixTimestamp64Milli(toDateTime64(sets.start, 3, 'UTC')) - {first:Int64}, {step:Int64}) AS slot, groupBitmapMerge(sets.crashes) AS crashes,
-       groupBitmapMergeArray([verified, unverified]) AS devices
+       bitmapOrCardinality(groupBitmapMergeState(verified), groupBitmapMergeState(unverified)) AS devices
 FROM (${COUNTS}) AS sets
 GROUP BY slot`,
   row,
