@@ -24,7 +24,7 @@ export function registerExplain(program: Command): void {
   program.command('explain')
     .description('Explains one crash dump: every stage\'s output, notes and reasons')
     .argument('[file]', 'a dump, or a signed report')
-    .option('--symbols <dir>', 'folder with Breakpad symbols (NAME/DEBUGID/NAME.sym, or any *.sym and *.map files)')
+    .option('--symbols <dir>', 'folder with symbols: ELF files, Breakpad stores (NAME/DEBUGID/NAME.sym), *.sym and *.map')
     .addOption(new Option('--content-type <type>', 'what the dump is, where its bytes don\'t tell').choices([...CONTENT_TYPES]))
     .option('--json', 'one JSON object, whose schema --schema prints')
     .option('--schema', 'the JSON Schema of what --json prints, and nothing else')
