@@ -35,6 +35,15 @@ test('what the log deleted before it was read is reported, never silent', async 
   expect(await world.metrics()).toMatch(/overrun_queue_lag_messages\{topic="crashes.accepted",partition="0"\} 0/)
 })
 
+test('a gap that nothing follows is recorded too, and the position moves behind it', async () => {
+  const offset = await world.send(accepted(ASAN))
+  await world.restartWorker({}, (batch) => ({ ...batch, entries: [], gap: { from: offset, to: offset + 1 } }))
+  await world.settled()
+  expect(await rowsOf(world.clickhouse, `SELECT first_offset, end_offset FROM log_gaps FINAL WHERE first_offset = ${offset}`)).toEqual([{ first_offset: String(offset), end_offset: String(offset + 1) }])
+  expect(await rowsOf(world.clickhouse, 'SELECT max(next_offset) AS next FROM positions')).toEqual([{ next: String(offset + 1) }])
+  await world.restartWorker({})
+})
+
 test('a dead letter keeps all that the log had of it: key, headers and every byte', async () => {
   const value = Buffer.concat([Buffer.from([0xff]), Buffer.alloc(300_000, 'x'), Buffer.from('end')])
   const { offset } = await world.log.append('crashes.accepted', { key: 'demo/dev-9', value, headers: { 'overrun-contract': '7', traceparent: '00-1-2-01' } })
