@@ -38,6 +38,7 @@ const PAGE_OFFSETS = 4096
 /** Where PRB-SWEEP starts to speak of guessing. */
 const SWEEP_CRASHES = 8
 const SWEEP_SHARE = 0.5
+const SWEEP_GAP_S = 30
 
 export function parseStorm(bytes: Uint8Array): Storm | { reason: string } {
   const scan = scanItem(bytes, 0, LIMITS)
@@ -65,10 +66,10 @@ export function parseStorm(bytes: Uint8Array): Storm | { reason: string } {
 export function analyseStorm(bytes: Uint8Array, claims: Claims): Analysis {
   const storm = parseStorm(bytes)
   if ('reason' in storm) return unreadable('dump-malformed', `crash storm: ${storm.reason}`, { contentType: STORM_TYPE, claims })
-  const { count, offsets, pcs } = storm
+  const { count, first, last, offsets, pcs } = storm
   const where = claims.compartment ?? claims.process ?? claims.swname ?? 'an unnamed program'
   const text = `${RULESET} | crash-storm | ${where}`
-  const sweep = count >= SWEEP_CRASHES && offsets / Math.min(count, PAGE_OFFSETS) >= SWEEP_SHARE
+  const sweep = count >= SWEEP_CRASHES && offsets / Math.min(count, PAGE_OFFSETS) >= SWEEP_SHARE && last - first <= SWEEP_GAP_S * count
   const facts = factsOf(storm).map((fact) => ({ slug: 'crash-storm', text: fact }))
   return {
     status: 'ok',

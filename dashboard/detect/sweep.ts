@@ -2,6 +2,7 @@ import type { Detector, DetectorInput, Finding } from './finding.ts'
 import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL } from './counted.ts'
 import { STRATA } from './finding.ts'
 import { PROGRAM_SQL, describeDevice, readDeviceHours, type DeviceHours } from './one-device.ts'
+import { stormSweeps } from './storm.ts'
 import { msOf } from './time.ts'
 import * as words from './words.ts'
 
@@ -14,6 +15,8 @@ import * as words from './words.ts'
  *   march   the fault addresses go up or down with time (rank correlation of 0.9 over 16: by chance 1 in a million); or
  *   pages   the program counter is in no module and differs (half of them or more), whatever the page offset:
  *           page by page guesses keep the low bits, and a benign crash keeps its module.
+ *
+ * What a device counted itself instead of sending each dump is read too (storm.ts).
  *
  * Stays quiet: a crash loop (low bits constant); an uninitialised pointer (random but rare: the time between two crashes
  * is the larger of the clock's and the device's own uptime, so that an upload of a week's crashes isn't a burst);
@@ -70,9 +73,9 @@ export const sweep: Detector = {
     const queryParams = commonParams(input)
     const result = await input.clickhouse.query({ query: SWEEP_SQL, query_params: queryParams, format: 'JSONEachRow' })
     const rows = await result.json<Row>()
-    if (rows.length === 0) return []
-    const hours = await readDeviceHours(input, rows.map((row) => row.device), 'PRB-SWEEP')
-    return rows.map((row) => ({ ...toFinding(row, hours, input), fleet: input.fleet, query: SWEEP_SQL, queryParams }))
+    const hours = rows.length === 0 ? null : await readDeviceHours(input, rows.map((row) => row.device), 'PRB-SWEEP')
+    const found = hours === null ? [] : rows.map((row) => ({ ...toFinding(row, hours, input), fleet: input.fleet, query: SWEEP_SQL, queryParams }))
+    return [...found, ...await stormSweeps(input, found, SWEEP_TERM)]
   },
 }
 

@@ -8,6 +8,7 @@ import type { TestCrash } from '../../fleet/crash-row.ts'
 import { startTestEngine, type TestEngine } from '../../fleet/engine.ts'
 import { createRandom } from '../../fleet/random.ts'
 import * as attacks from '../../synth/attacks.ts'
+import { crashRow, insertCrashes } from '../crash-row.ts'
 
 const NOW = Date.UTC(2026, 10, 20, 12)
 const one = (device = 1) => ({ device: `d${device}`, start: NOW - 50 * 60_000, random: createRandom(device) })
@@ -48,6 +49,18 @@ test.each([
 ] as const)('%s is no sweep', async (_, generate) => {
   await engine.insert(Array.from({ length: 8 }, (_, n) => generate(one(n))).flat())
   expect(await evaluate(sweep)).toEqual([])
+})
+
+test('a storm digest that tells of guessing is a sweep, one that tells of a loop is none, and a device that also sent dumps is one finding', async () => {
+  const digest = (device: string, slug: string, said: object = {}) => ({
+    ...crashRow({ id: device.padStart(32, '5'), at: NOW - 60_000, device, kind: 'crash-storm', evidence_for: [{ slug: 'crash-storm', text: '4000 crashes between 10 s and 900 s of uptime' }, { slug, text: `what ${slug} says` }] }), ...said,
+  })
+  await insertCrashes(engine.clickhouse, [digest('guessed', 'storm-sweep'), digest('looping', 'storm-loop'), digest('d1', 'storm-sweep'), digest('stranger', 'storm-sweep', { auth_level: 'project-key' })])
+  await engine.insert(attacks.byteSweep(one()))
+  const findings = await evaluate(sweep)
+  expect(findings.map(({ device, crashes }) => [device, crashes])).toEqual([['d1', 65], ['guessed', 1]])
+  expect(findings[1]).toMatchObject({ pattern: 'PRB-SWEEP', severity: 'high', opens: true, evidence: { what: expect.stringContaining('4000 crashes between 10 s and 900 s of uptime') } })
+  expect(findings[1]!.evidence.for[0]).toEqual({ slug: 'storm-sweep', text: 'what storm-sweep says' })
 })
 
 test('project-key reports are never a sweep', async () => {
