@@ -5,6 +5,7 @@
  */
 import { InputError } from '../../reader.ts'
 
+/** Longer names are cut: no demangler reads them. */
 const LONGEST_TEXT = 16 * 1024
 
 export class Cursor {
@@ -122,6 +123,15 @@ export class Cursor {
     if (length < 0xffff_fff0) return { length, offsetSize: 4 }
     if (length !== 0xffff_ffff) this.malformed(`length 0x${length.toString(16)}`)
     return { length: this.u64(), offsetSize: 8 }
+  }
+
+  /** The text at `at`, for which the cursor stays: any number of entries may name one, so a long one costs no more than it gives. */
+  textAt(at: number): string {
+    if (!(at >= 0 && at < this.end)) this.malformed(`string at ${at}`)
+    const most = Math.min(this.end, at + LONGEST_TEXT)
+    let end = at
+    while (end < most && this.bytes[end] !== 0) end++
+    return this.buffer.toString('latin1', at, end)
   }
 
   /** Bytes up to a zero, which is passed over. Latin-1, so that they come out as they went in. */

@@ -284,4 +284,4 @@ function indexedText(unit: Unit, index: number): string | null {
   return textAt(str, strOffsets.seek(unit.strOffsetsBase + index * unit.offsetSize).unsigned(unit.offsetSize))
 }
 
-const textAt = (section: Cursor | null, offset: number): string | null => (section === null ? null : section.seek(offset).text())
+const textAt = (section: Cursor | null, offset: number): string | null => section && section.textAt(offset)

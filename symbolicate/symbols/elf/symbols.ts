@@ -63,7 +63,7 @@ function readTable(image: ElfImage, type: number): Symbol[] {
     const start = image.space.offset(low, symbol.high)
     const end = start >= 0 ? image.space.codeEnd(start) : 0
     if (end === 0) continue
-    const name = names.seek(nameAt).text()
+    const name = names.textAt(nameAt)
     if (name === '' || isMark(name)) continue
     const isFunction = kind !== TYPE.none
     symbols.push({ start, size: isFunction ? Math.min(symbol.size, end - start) : 0, name, rank: rankOf(isFunction && symbol.size > 0, info >> 4, name), label: !isFunction && info >> 4 === BIND.local, thumb })
