@@ -10,12 +10,13 @@ import { parseElfCore } from './formats/elf-core.ts'
 import { debugIdOf } from './formats/elf-core-modules.ts'
 import { parseEspCoredump } from './formats/esp-coredump.ts'
 import { parseEspPanic } from './formats/esp-panic.ts'
+import { ramRange } from './formats/firmware.ts'
 import { parseMicrodump } from './formats/microdump.ts'
 import { INCOMPLETE, MINIDUMP_BUDGET, type MinidumpBudget, parseMinidump, type ParseFailure } from './formats/minidump.ts'
 import { type Format, sniff } from './formats/sniff.ts'
 import { parseZephyrCoredump } from './formats/zephyr-coredump.ts'
 import { buildReport, emptyReport, type SymbolStatuses } from './report.ts'
-import type { ModuleSymbols, SymbolSource, SymbolStatus } from './symbols/source.ts'
+import type { ModuleIdentity, ModuleSymbols, SymbolSource, SymbolStatus } from './symbols/source.ts'
 import { type Stack, UNWIND_BUDGET, type UnwindBudget } from './unwind/frame.ts'
 import { createUnwinder, type SymbolsOf } from './unwind/unwind.ts'
 
@@ -49,7 +50,7 @@ export async function analyseNative(
   if (parse === undefined) return refused(format, 'format-unknown', `dump: no native format that is read here (looks like ${format})`)
   const parsed = parse(bytes, budget.minidump)
   if (!('dump' in parsed)) return refused(format, parsed.slug, parsed.reason)
-  const dump = identified(parsed.dump, claims)
+  const dump = await withCodeInRam(identified(parsed.dump, claims), symbols)
   const modules = askOncePerModule(dump, symbols)
   const stacks = await unwindAll(dump, modules.symbolsOf, budget.unwind)
   const { status, statusReason } = judge(dump, stacks)
@@ -69,13 +70,27 @@ function identified(dump: Dump, { buildId }: Pick<Claims, 'buildId'>): Dump {
   return { ...dump, notes, modules: dump.modules.map((module) => (module.name === main.name ? claimed(module) : module)) }
 }
 
+/** A function that was copied to RAM is code there, and nothing else in RAM is: the firmware's symbols tell. */
+async function withCodeInRam(dump: Dump, source: SymbolSource): Promise<Dump> {
+  const main = dump.mainModule === null ? undefined : dump.modules[dump.mainModule]
+  const pc = dump.crashingThread === null ? undefined : dump.threads[dump.crashingThread]!.registers?.get('pc')
+  const ram = ramRange(dump.cpu, dump.os)
+  if (!main?.linked || ram === null || pc === undefined || pc < ram.base || pc >= ram.base + BigInt(ram.size)) return dump
+  const module = { ...main, ...ram }
+  const found = await source.find(identityOf(module))
+  const hit = found.status === 'found' ? atLinkedAddresses(found.symbols, Number(ram.base)).lookup(Number(pc - ram.base)) : null
+  return hit === null || hit.approximate ? dump : { ...dump, modules: [...dump.modules, module] }
+}
+
+const identityOf = ({ debugFile, debugId, codeId, elfSha256, linked }: Module): ModuleIdentity => ({ debugFile, debugId, codeId, elfSha256: elfSha256 ?? null, linked: linked ?? false })
+
 function askOncePerModule(dump: Dump, source: SymbolSource): { symbolsOf: SymbolsOf; statuses: SymbolStatuses } {
   const asked = new Map<number, Promise<ModuleSymbols | null>>()
   const statuses = new Map<number, { status: SymbolStatus; reason: string | null }>()
 
   async function ask(index: number): Promise<ModuleSymbols | null> {
     const module = dump.modules[index]!
-    const found = await source.find({ debugFile: module.debugFile, debugId: module.debugId, codeId: module.codeId, elfSha256: module.elfSha256 ?? null, linked: module.linked ?? false })
+    const found = await source.find(identityOf(module))
     statuses.set(index, { status: found.status, reason: found.status === 'found' ? null : found.reason })
     if (found.status !== 'found') return null
     return module.linked ? atLinkedAddresses(found.symbols, Number(module.base)) : found.symbols

@@ -14,8 +14,10 @@ export function firmware(name: string, range: { base: bigint; size: number }, { 
   }
 }
 
+const isCortexM = (cpu: Cpu, os: Os): boolean => cpu === 'arm' && (os === 'zephyr' || os === 'bare-metal')
+
 /** Armv7-M ARM B3.1: code lies below 0x20000000; RAM, peripherals and devices above. Others may put code anywhere. */
-export function codeRange(cpu: Cpu, os: Os): { base: bigint; size: number } {
-  if (cpu === 'arm' && (os === 'zephyr' || os === 'bare-metal')) return { base: 0n, size: 0x2000_0000 }
-  return { base: 0n, size: 0x1_0000_0000 }
-}
+export const codeRange = (cpu: Cpu, os: Os): { base: bigint; size: number } => ({ base: 0n, size: isCortexM(cpu, os) ? 0x2000_0000 : 0x1_0000_0000 })
+
+/** Where a function that was copied to RAM runs; null where that is code anyway. */
+export const ramRange = (cpu: Cpu, os: Os): { base: bigint; size: number } | null => (isCortexM(cpu, os) ? { base: 0x2000_0000n, size: 0x2000_0000 } : null)

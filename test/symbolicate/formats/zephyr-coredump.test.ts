@@ -131,6 +131,19 @@ describe('a Cortex-M33 with TrustZone under QEMU', () => {
   })
 })
 
+test('a program counter in RAM is wild, unless the firmware has a function there', async () => {
+  const registers = M3.map((value, index) => (index === 6 ? 0x2000_0100 : index === 8 ? 0x2000_4000 : value))
+  const bytes = Uint8Array.from([...header(3, 5), ...block(2, registers.flatMap(u32)), ...memory(0x2000_4000, Array.from({ length: 64 }, () => 0)), ...memory(0xe000_ed28, [...u32(0x8200), ...u32(0), ...u32(0), ...u32(0), ...u32(0xf000_0000)])])
+  const firmwareWith = (name: string | null) => analyse({ bytes, contentType: '', claims: {}, annotations: {} }, {
+    maps: MAPS,
+    symbols: { find: async () => ({ status: 'found', symbols: { linkBase: 0, cfi: () => null, lookup: (offset) => (name === null || offset < 0x2000_0000 ? null : { function: name, functionOffset: 0x2000_00f0, file: 'flash.c', line: 9, inlines: [], approximate: false }) } }) },
+  })
+  expect(await firmwareWith(null)).toMatchObject({ kind: 'control-flow', evidence: { class: 4, pcOutsideModules: true } })
+  const known = await firmwareWith('program_flash')
+  expect(known).toMatchObject({ kind: 'wild-read', evidence: { class: 2, pcOutsideModules: false } })
+  expect(known.report.crashing_thread!.frames[0]).toMatchObject({ function: 'program_flash', function_offset: '0x00000010', module: 'firmware' })
+})
+
 test('whatever changes in a dump or a log, parsing ends and answers with a dump or a slug', () => {
   const inputs = [Buffer.from([...header(3, 5), ...block(2, M3.flatMap(u32)), ...memory(0x2000_0000, [1, 2, 3, 4]), 0x54, ...u16(1), ...u16(4), 1, 2, 3, 4]), log('float-frame'), log('stack-limit')]
   fc.assert(fc.property(fc.constantFrom(...inputs), fc.array(fc.tuple(fc.nat(4000), fc.integer({ min: 0, max: 255 })), { maxLength: 24 }), fc.nat(4000), (input, changes, cut) => {
