@@ -148,7 +148,8 @@ function readNames(path: string): { sameName(name: string): string; isData(name:
     if (!mangled || !address || type === undefined) continue
     const { function: name } = place(mangled, null, 0)
     if (type === 'OBJECT') data.add(name)
-    if (type !== 'FUNC' && type !== 'NOTYPE' && type !== 'IFUNC') continue
+    // FUNC, NOTYPE, and the indirect functions that it has no word for.
+    if (type === 'OBJECT' || type === 'TLS' || mangled.startsWith('$')) continue
     if (!first.has(address)) first.set(address, name)
     if (!same.has(name)) same.set(name, first.get(address)!)
   }
