@@ -39,7 +39,7 @@ export async function connectS3Blobs({ endpoint, region, bucket: Bucket, credent
     // Asking first whether a part may come saves nothing with one buffer of it, and costs up to 6 s a part where a store (s3proxy) never says go on.
     expectContinueHeader: false,
     // Without the last one a request past its time is only warned of.
-    requestHandler: { connectionTimeout: 3_000, requestTimeout: 30_000, throwOnRequestTimeout: true },
+    requestHandler: { connectionTimeout: 3_000, requestTimeout: 60_000, throwOnRequestTimeout: true },
     ...(endpoint === undefined ? {} : { endpoint }),
     ...(credentials === undefined ? {} : { credentials }),
   })

@@ -20,7 +20,7 @@ const MIB = 1024 * 1024
 /** In the short form few fit at once, so that some are told to come again. */
 const { count, size, limits, most } = process.env.OVERRUN_LONG === '1'
   ? { count: 20, size: 32 * MIB, limits: {}, most: 320 * MIB }
-  : { count: 8, size: 6 * MIB, limits: { bytesInFlight: 24 * MIB }, most: 160 * MIB }
+  : { count: 4, size: 6 * MIB, limits: { bytesInFlight: 16 * MIB }, most: 128 * MIB }
 const fleet = createFleet({ devices: 1, now: Date.now() })
 const { key, chain } = fleet.devices[0]!
 let seq = 0
@@ -86,7 +86,7 @@ describe.skipIf(skip)(`on real S3${note}`, () => {
         statuses[response?.status ?? 'cut'] = (statuses[response?.status ?? 'cut'] ?? 0) + 1
         if (response?.status === 202) return
         if (response) expect([response.status, response.headers.get('retry-after')]).toEqual([503, '5'])
-        await new Promise((resolve) => setTimeout(resolve, 200))
+        await new Promise((resolve) => setTimeout(resolve, 500))
       }
     }))
     const { peak } = ingest.memory()
