@@ -7,7 +7,7 @@ import { z } from 'zod'
  * A version 2 will stand beside this one, and both decode; kept bytes of version 1 are in test/ingest.
  *
  * Beside crashes the topic carries two facts about devices, told apart by `type` (a crash has none): Heartbeat, a device
- * that is alive on a version, and Refused, what a quota kept out. They share the topic for its order by device.
+ * that is alive on a version, and Refused, what was kept out. They share the topic for its order by device.
  */
 /** In the header `overrun-contract` of each message. */
 export const CONTRACT_VERSION = '1'
@@ -118,7 +118,10 @@ const heartbeatSchema = z.object({
 })
 export type Heartbeat = z.infer<typeof heartbeatSchema>
 
-/** Reports of one device that a quota kept out, between two times. The id makes a repeated message one fact. */
+/** What keeps a proven sender out, and is counted: its quotas, and that it was shut out. */
+export const REFUSED_SLUGS = ['quota-device', 'quota-issuer', 'quota-fleet', 'device-revoked', 'device-disabled', 'issuer-disabled', 'certificate-revoked'] as const
+
+/** Reports of one device that were kept out, between two times. The id makes a repeated message one fact. */
 const refusedSchema = z.object({
   v: z.literal(1),
   type: z.literal('refused'),
@@ -126,7 +129,7 @@ const refusedSchema = z.object({
   fleet: z.string(),
   /** Empty for all devices that found no room in the summary. */
   deviceId: z.string(),
-  slug: z.enum(['quota-device', 'quota-issuer', 'quota-fleet']),
+  slug: z.enum(REFUSED_SLUGS),
   firstAt: count,
   lastAt: count,
   reports: count,

@@ -7,7 +7,7 @@ import { encodeRefused, type Refused } from './contract.ts'
 import type { Sender } from './throttle.ts'
 
 /**
- * What a quota keeps out is still counted, with its digest: a storm is a signal, and one that only made us deaf would be
+ * What a quota keeps out, and what comes from a device that was shut out, is still counted, with its digest: a storm is a signal, and one that only made us deaf would be
  * an attacker's friend. Only proven senders come here, so no stranger can write into somebody's summary.
  *
  * Every `summaryMs` each device with refused reports becomes one message of the log, however many reports it was; a

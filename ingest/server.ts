@@ -87,7 +87,7 @@ export function createIngest({ settings, log, blobs, registry, clock, logger, me
   const accept = createAccept({ append, replay, known, metrics: counters })
   const refused = createRefusedReports({ append, clock, logger, summaryMs: quotas.summaryMs })
   const charge = createChargeQuota({ throttle, refused })
-  const prove = createProve({ verifier, throttle, clock, metrics: counters })
+  const prove = createProve({ verifier, throttle, refused, clock, metrics: counters })
   const statement = createReceiveStatement({ prove, throttle, charge, limits })
   const transport = createTransport({ verifier, registry, clock, proxies: settings.proxies })
   const parts = { transport, prove, accept, append, charge, statement, known, verifier, replay, registry, throttle, blobs, budget, clock, logger, limits, metrics: counters }

@@ -32,6 +32,9 @@ export interface AnchorSource {
   issuerStatus?(fleet: string, issuer: string): IssuerStatus
 }
 
+/** Somebody whose key was proven and who may not speak: who that is, since it is counted (prove.ts). */
+export type TurnedAway = Refusal & { readonly sender: { fleet: string; issuer: string; deviceId: string } }
+
 /** Who it is, by a certificate whose key was proven, and that it may speak. */
 export type Identity = {
   fleet: string
@@ -57,7 +60,7 @@ export type Verified = Identity & {
 
 export interface Verifier {
   /** `now` in ms since the epoch. The signature is checked in the thread pool. */
-  verify(manifest: Manifest, now: number): Promise<Verified | Refusal>
+  verify(manifest: Manifest, now: number): Promise<Verified | Refusal | TurnedAway>
   /** The same for a chain whose key was proven elsewhere, by the handshake of a connection. */
   identify(chain: Uint8Array[], now: number): Identity | Refusal
 }
@@ -68,11 +71,11 @@ export function createVerifier({ registry, chains }: { registry: AnchorSource; c
   const prove = (chain: Uint8Array[], now: number): ChainResult | Refusal => chains.verify(chain, registry.anchors(), (fleet) => registry.policy(fleet), now, registry.crls?.())
 
   /** Asked only when the key is proven. */
-  function admit(proof: ChainResult): Identity | Refusal {
+  function admit(proof: ChainResult): Identity | TurnedAway {
     const { fleet, deviceId, deviceKeyId, issuer, anchor, flags, tcb } = proof
     const status = registry.deviceStatus(fleet, deviceId)
     const refusal = proof.revoked ?? proof.unfit ?? issuing(registry.issuerStatus?.(fleet, issuer), issuer) ?? standing(status, deviceId)
-    if (refusal) return refusal
+    if (refusal) return { ...refusal, sender: { fleet, issuer, deviceId } }
     return {
       fleet, deviceId, deviceKeyId, issuer, anchor: anchor.sha256, keyProtection: anchor.keyProtection, flags,
       pending: status === 'pending', epoch: registry.epochOf?.(fleet, deviceId) ?? 0, ...(tcb && { tcb }),

@@ -405,11 +405,11 @@ export const crashDetailSchema = crashSummarySchema.extend({
 export type CrashDetail = z.infer<typeof crashDetailSchema>
 
 // ---- devices ----
-/** Reports that a quota kept out between two times; `device` is empty for all that found no room in the summary. */
+/** Reports that a quota kept out, or that came from a device that was shut out, between two times; `device` is empty for all that found no room in the summary. */
 export const refusalSchema = z.object({
   id: z.string(),
   device: z.string(),
-  slug: z.enum(['quota-device', 'quota-issuer', 'quota-fleet']),
+  slug: z.enum(['quota-device', 'quota-issuer', 'quota-fleet', 'device-revoked', 'device-disabled', 'issuer-disabled', 'certificate-revoked']),
   first_at: time,
   last_at: time,
   reports: count,
@@ -457,7 +457,7 @@ export const deviceDetailSchema = deviceSummarySchema.extend({
     shared_with: z.array(z.string()),
   })),
   versions: z.array(z.object({ swversion: z.string(), first_seen: time, last_seen: time, crashes: count })),
-  /** What quotas kept out, newest first, at most 100. */
+  /** What was kept out, newest first, at most 100. */
   refusals: z.array(refusalSchema),
   /** Newest first, at most 500. */
   timeline: z.array(crashSummarySchema),

@@ -14,7 +14,7 @@ function world(verify: () => Promise<Verified | ReturnType<typeof refuse>>) {
   const throttle = createThrottle(quotasSchema.parse({}))
   const metrics = registerIngestMetrics(createMetrics({ defaults: false }), { registryAge: () => 0, uploads: () => 0 })
   const verifier = { verify, identify: () => refuse('anchor-unknown', '') }
-  return { throttle, prove: createProve({ verifier, throttle, clock: createManualClock(NOW), metrics }) }
+  return { throttle, prove: createProve({ verifier, throttle, refused: { count() {}, start() {}, async stop() {} }, clock: createManualClock(NOW), metrics }) }
 }
 const item = manifestOf(Buffer.from('dump'))
 const [known, stranger] = [originOf('192.0.2.1'), originOf('192.0.2.2')]

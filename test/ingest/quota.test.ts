@@ -5,7 +5,8 @@ import { createLogger } from '../../infra/service/logger.ts'
 import { createManualClock } from '../../infra/service/clock.ts'
 import { decodeMessage, type Refused } from '../../ingest/contract.ts'
 import { createRefusedReports } from '../../ingest/refused.ts'
-import { bodyOf, device, FLEET, NOW, openDoor, serialOf, type Door, type DoorOptions } from './door.ts'
+import { bodyOf, device, FLEET, NOW, openDoor, serialOf, snapshotOf, stranger, type Door, type DoorOptions } from './door.ts'
+import { forgedBody } from './forge.ts'
 
 let door: Door | undefined
 const open = async (options: DoorOptions = {}): Promise<Door> => (door = await openDoor(options))
@@ -102,4 +103,13 @@ test('what the log does not take is offered again under its id, and nothing is c
   await expect.poll(() => world.written.reduce((sum, { reports }) => sum + reports, 0)).toBe(2)
   await world.refused.stop()
   expect(world.written.map(({ reports }) => reports)).toEqual([1, 1])
+})
+
+test('what a revoked device says is refused and counted, with its digest; a forgery in its name is not', async () => {
+  const snapshot = snapshotOf()
+  snapshot.fleets[FLEET]!.devices = { [serialOf()]: { status: 'revoked' } }
+  const opened = await open({ load: () => snapshot })
+  for (const bootcount of [1, 2]) expect((await opened.post(bodyOf(dump, { bootcount }))).status).toBe(403)
+  expect((await opened.post(forgedBody({ key: stranger.key }))).status).toBe(401)
+  expect(await refusedOf(opened)).toMatchObject([{ fleet: FLEET, deviceId: serialOf(), slug: 'device-revoked', reports: 2, digests: [{ digest: digestOf(dump), reports: 2 }] }])
 })

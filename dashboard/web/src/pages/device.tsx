@@ -37,7 +37,7 @@ function Content({ device }: { device: DeviceDetail }) {
           </tbody>
         </table>
       </section>
-      {device.refusals.length > 0 && <section className="panel scroll"><h2>Kept out by quotas</h2><Refusals refusals={device.refusals} /></section>}
+      {device.refusals.length > 0 && <section className="panel scroll"><h2>Kept out</h2><Refusals refusals={device.refusals} /></section>}
       <section className="panel scroll">
         <h2>Credentials</h2>
         <table>

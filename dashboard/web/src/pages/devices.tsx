@@ -56,7 +56,7 @@ function KeptOut() {
   const answer = useApi<RefusalsPage>('/refusals?limit=20')
   return (
     <Loaded answer={answer}>
-      {(data) => data.items.length > 0 && <section className="panel scroll"><h2>Kept out by quotas</h2><p className="muted">Reports that came faster than a quota allows: not stored, but counted, since a storm is a signal.</p><Refusals refusals={data.items} named /></section>}
+      {(data) => data.items.length > 0 && <section className="panel scroll"><h2>Kept out</h2><p className="muted">Reports that came faster than a quota allows, or from devices that were shut out: not stored, but counted, since a storm is a signal.</p><Refusals refusals={data.items} named /></section>}
     </Loaded>
   )
 }
