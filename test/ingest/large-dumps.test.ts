@@ -10,6 +10,7 @@ import { createFleet } from '../../ingest/device/fleet.ts'
 import { signReport } from '../../ingest/device/sign.ts'
 import { archive, readDump } from '../../symbolicate/archive.ts'
 import { keys } from '../infra/blobs.suite.ts'
+import { until } from '../infra/clickhouse-fixture.ts'
 import { accepted } from '../symbolicate/world.ts'
 import { needs } from '../system/java.ts'
 import { startS3, type S3Server } from '../system/s3.ts'
@@ -113,15 +114,15 @@ describe.skipIf(skip)(`on real S3${note}`, () => {
     const cut = new AbortController()
     const broken = bodyOf(randomBytes(6 * MIB))
     let sent = 0
-    const body = new ReadableStream({ pull(controller) {
-      if (sent >= 5.5 * MIB) return cut.abort()
-      controller.enqueue(broken.subarray(sent, sent += 64 * 1024))
+    const body = new ReadableStream({ async pull(controller) {
+      if (sent < 5.5 * MIB) return controller.enqueue(broken.subarray(sent, sent += 64 * 1024))
+      // The first part is under way when the device goes.
+      await until(async () => await unfinished() === 1, 'the upload has begun')
+      cut.abort()
     } })
     const headers = { 'content-type': 'application/cbor-seq', 'content-length': String(broken.length) }
     await expect(fetch(`${ingest.url}/v1/crashes`, { method: 'POST', headers, body, duplex: 'half', signal: cut.signal } as RequestInit)).rejects.toThrow()
-    // The next report is answered after the broken one was given up, or its upload would still be listed.
-    for (const end = Date.now() + 10_000; Date.now() < end && await unfinished() > 0;) await new Promise((resolve) => setTimeout(resolve, 50))
-    expect(await unfinished()).toBe(0)
+    await until(async () => await unfinished() === 0, 'the upload is aborted')
     expect(await keys(blobs, 'dumps/')).toEqual(before)
   })
 
