@@ -56,6 +56,7 @@ install_test_tools() {
   has chromium || packages="$packages chromium"
   for tool in openssl zstd curl strace faketime gcc g++ gdb-multiarch docker-compose; do has "$tool" || packages="$packages $tool"; done
   has addr2line || packages="$packages binutils"
+  has llvm-symbolizer || packages="$packages llvm"
   [ -n "$packages" ] || return 0
   if [ "$(id -u)" -eq 0 ] && has apt-get; then
     say "installing$packages (apt-get)"
@@ -67,7 +68,7 @@ install_test_tools() {
   has chromium || say '  without chromium the tests of the pages in a browser are skipped'
   has openssl && has zstd && has curl || say '  without openssl, zstd and curl the tests of the shell signer are skipped'
   has strace && has faketime || say '  without strace and faketime the faults of disks and clocks are skipped'
-  has gcc && has g++ && has addr2line && has gdb-multiarch || say '  without gcc, g++, binutils and gdb-multiarch the comparisons with them are skipped'
+  has gcc && has g++ && has addr2line && has llvm-symbolizer && has gdb-multiarch || say '  without gcc, g++, binutils, llvm and gdb-multiarch the comparisons with them are skipped'
   has docker-compose || say '  without docker-compose infra/compose.yaml is not checked'
 }
 
