@@ -11,7 +11,7 @@ import { readDeviceStates, readTriage } from '../queries/decisions.ts'
 import { readEvents } from '../queries/events.ts'
 import { readMerges, type Merges } from '../queries/merges.ts'
 import { readSeries, slotted } from '../queries/series.ts'
-import { fleetOf, scopeOf, type Api, type ApiDeps } from './api.ts'
+import { DAY, fleetOf, scopeOf, type Api, type ApiDeps } from './api.ts'
 import { bucketCorrelationsSchema, bucketDetailSchema, bucketDevicesSchema, bucketFirmwareSchema, bucketsPageSchema, crashesPageSchema, type BucketDetail } from './contract.ts'
 import { bucketsQuerySchema, pageQuerySchema, rangeQuerySchema, scopeQuerySchema, type BucketsQuery } from './requests.ts'
 import { pageOf, readCursor } from './cursor.ts'
@@ -25,6 +25,8 @@ const bucketKey = z.tuple([z.int().nonnegative(), z.int().nonnegative(), z.strin
 const crashKey = z.tuple([z.int().nonnegative(), z.string().max(64)])
 const deviceKey = z.tuple([z.int().nonnegative(), z.string().max(1024)])
 const tags = ['buckets']
+const MINUTE = 60_000
+const HOUR = 60 * MINUTE
 
 export function bucketRoutes(api: Api, deps: ApiDeps): void {
   const { clickhouse, clock } = deps
@@ -48,7 +50,7 @@ export function bucketRoutes(api: Api, deps: ApiDeps): void {
     const members = merges.members(bucket)
     const life = await readBucketLife(clickhouse, scope.fleet, members)
     if (life === null) throw new Refused('not-found', `fleet ${scope.fleet} has no bucket ${params.id}`)
-    const detail = slotted(scope, 120, 60_000)
+    const detail = slotted(scope, 120, scope.to - scope.from < DAY / 2 ? MINUTE : scope.to - scope.from > 14 * DAY ? DAY : HOUR)
     const [inRange, series, alerts, history] = await Promise.all([
       readBuckets(clickhouse, { scope, merges, limit: 1, only: members }),
       readSeries(clickhouse, detail.scope, detail.stepMs, { buckets: members }),

@@ -25,7 +25,8 @@ export async function alertSummaries({ clickhouse }: ApiDeps, fleet: string, ale
 export const readOpenAlerts = ({ clickhouse }: ApiDeps, fleet: string): Promise<StoredAlert[]> => readAlerts(clickhouse, fleet, { limit: MOST_OPEN_ALERTS, state: 'open', strata: strataOf('security') })
 
 export async function bucketSummaries(deps: ApiDeps, asked: Scope, merges: Merges, buckets: readonly CountedBucket[]): Promise<BucketSummary[]> {
-  const { scope, stepMs } = slotted(asked, SPARKLINE_SLOTS, HOUR)
+  // Past a week a slot is a day, which is counted from sets of days.
+  const { scope, stepMs } = slotted(asked, SPARKLINE_SLOTS, asked.to - asked.from > 7 * DAY ? DAY : HOUR)
   const [lines, triage, open] = await Promise.all([
     readSparklines(deps.clickhouse, scope, stepMs, merges, buckets.map(({ id }) => id)),
     readTriage(deps.clickhouse, scope.fleet),

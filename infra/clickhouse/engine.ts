@@ -1,3 +1,4 @@
+import { setPriority } from 'node:os'
 import { messageOf } from '../service/errors.ts'
 import { openLanes } from './engine-lanes.ts'
 import { createEngineServer } from './engine-http.ts'
@@ -15,7 +16,11 @@ export type ToEngine =
 export type FromEngine = { kind: 'ready'; port: number } | { kind: 'failed'; message: string }
 
 const READERS = 4
+/** Below the process that answers devices: a page may wait, a report that isn't acknowledged is sent again. Threads inherit it. */
+const NICE = 5
 const CONFIG = new URL('./engine.xml', import.meta.url)
+
+setPriority(NICE)
 
 const die = (): void => void process.kill(process.pid, 'SIGKILL')
 let stop: () => Promise<void> = async () => {}
