@@ -100,6 +100,7 @@ function headerChain(leaf: string, issuing: string | string[] | undefined): Uint
 
 /** Addresses, and networks as ADDRESS/BITS; config.ts has checked them. */
 function matcher(networks: readonly string[]): (address: string | undefined) => boolean {
+  if (networks.length === 0) return () => false
   const list = new BlockList()
   for (const network of networks) {
     const [address = '', bits] = network.split('/')
