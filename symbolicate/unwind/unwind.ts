@@ -18,17 +18,10 @@
  * past the function when the callee never returns.
  */
 import type { Trust } from '../contract.ts'
-import type { Cpu, Dump, DumpThread, Os } from '../formats/dump.ts'
+import type { Dump, DumpThread } from '../formats/dump.ts'
 import type { ModuleSymbols } from '../symbols/source.ts'
 import { type Arch, type Cursor, emptyRegisters, type Registers, wrap } from './arch/arch.ts'
-import { ARM, ARM_IOS } from './arch/arm.ts'
-import { ARM64 } from './arch/arm64.ts'
-import { CORTEX_M } from './arch/cortex-m.ts'
-import { MIPS, MIPS64 } from './arch/mips.ts'
-import { RISCV32, RISCV64 } from './arch/riscv.ts'
-import { X86 } from './arch/x86.ts'
-import { X86_64 } from './arch/x86-64.ts'
-import { XTENSA } from './arch/xtensa.ts'
+import { archOf } from './arch/choice.ts'
 import { callerByCfi } from './breakpad-cfi.ts'
 import { pointsBehindCall } from './call-site.ts'
 import { isEntry } from './entry.ts'
@@ -72,31 +65,6 @@ export function createUnwinder(dump: Dump, symbolsOf: SymbolsOf, budget: UnwindB
 }
 
 const isSpent = (left: UnwindBudget): boolean => left.walked <= 0 || left.candidates <= 0 || left.places <= 0
-
-export function archOf(cpu: Cpu, os: Os): Arch | null {
-  switch (cpu) {
-    case 'x86-64':
-      return X86_64
-    case 'arm64':
-      return ARM64
-    case 'x86':
-      return X86
-    case 'arm':
-      return os === 'ios' ? ARM_IOS : os === 'zephyr' || os === 'bare-metal' ? CORTEX_M : ARM
-    case 'riscv32':
-      return RISCV32
-    case 'riscv64':
-      return RISCV64
-    case 'xtensa':
-      return XTENSA
-    case 'mips':
-      return MIPS
-    case 'mips64':
-      return MIPS64
-    default:
-      return null
-  }
-}
 
 function fromDump(arch: Arch, registers: Map<string, bigint>): Registers {
   const all = emptyRegisters(arch)
