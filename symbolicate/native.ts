@@ -11,12 +11,15 @@ import { debugIdOf } from './formats/elf-core-modules.ts'
 import { parseEspCoredump } from './formats/esp-coredump.ts'
 import { parseEspPanic } from './formats/esp-panic.ts'
 import { ramRange } from './formats/firmware.ts'
+import { backedBy } from './formats/memory.ts'
 import { parseMicrodump } from './formats/microdump.ts'
 import { INCOMPLETE, MINIDUMP_BUDGET, type MinidumpBudget, parseMinidump, type ParseFailure } from './formats/minidump.ts'
 import { type Format, sniff } from './formats/sniff.ts'
 import { parseZephyrCoredump } from './formats/zephyr-coredump.ts'
+import { withZephyrThreads } from './formats/zephyr-threads.ts'
 import { buildReport, emptyReport, type SymbolStatuses } from './report.ts'
 import type { ModuleIdentity, ModuleSymbols, SymbolSource, SymbolStatus } from './symbols/source.ts'
+import { archOf } from './unwind/arch/choice.ts'
 import { type Stack, UNWIND_BUDGET, type UnwindBudget } from './unwind/frame.ts'
 import { createUnwinder, type SymbolsOf } from './unwind/unwind.ts'
 
@@ -50,9 +53,11 @@ export async function analyseNative(
   if (parse === undefined) return refused(format, 'format-unknown', `dump: no native format that is read here (looks like ${format})`)
   const parsed = parse(bytes, budget.minidump)
   if (!('dump' in parsed)) return refused(format, parsed.slug, parsed.reason)
-  const dump = await withCodeInRam(identified(parsed.dump, claims), symbols)
-  const modules = askOncePerModule(dump, symbols)
-  const stacks = await unwindAll(dump, modules.symbolsOf, budget.unwind)
+  const located = await withCodeInRam(identified(parsed.dump, claims), symbols)
+  const modules = askOncePerModule(located, symbols)
+  const listed = await withThreads(located, modules.symbolsOf)
+  const stacks = await unwindAll(listed, modules.symbolsOf, budget.unwind)
+  const dump = await withFaultingCode(listed, modules.symbolsOf)
   const { status, statusReason } = judge(dump, stacks)
   return { dump, stacks, report: buildReport(dump, stacks, modules.statuses), status, statusReason }
 }
@@ -80,6 +85,26 @@ async function withCodeInRam(dump: Dump, source: SymbolSource): Promise<Dump> {
   const found = await source.find(identityOf(module))
   const hit = found.status === 'found' ? atLinkedAddresses(found.symbols, Number(ram.base)).lookup(Number(pc - ram.base)) : null
   return hit === null || hit.approximate ? dump : { ...dump, modules: [...dump.modules, module] }
+}
+
+async function withThreads(dump: Dump, symbolsOf: SymbolsOf): Promise<Dump> {
+  if (dump.format !== 'zephyr-coredump' || dump.mainModule === null) return dump
+  const symbols = await symbolsOf(dump.mainModule)
+  return withZephyrThreads(dump, dump.kernel ?? null, symbols?.threadInfo ?? null)
+}
+
+/** Longer than any instruction. */
+const INSTRUCTION = 16
+
+/** Cores of Linux and dumps of microcontrollers hold data only: the instruction that failed is in the program's file. */
+async function withFaultingCode(dump: Dump, symbolsOf: SymbolsOf): Promise<Dump> {
+  const arch = archOf(dump.cpu, dump.os)
+  const pc = arch === null || dump.crashingThread === null ? undefined : dump.threads[dump.crashingThread]?.registers?.get(arch.names[arch.ip]!)
+  if (pc === undefined || dump.memory.u8(pc) !== null) return dump
+  const index = dump.modules.findIndex(({ base, size }) => pc >= base && pc < base + BigInt(size))
+  const symbols = index < 0 ? null : await symbolsOf(index)
+  const bytes = symbols?.code?.(Number(pc - dump.modules[index]!.base), INSTRUCTION)
+  return bytes ? { ...dump, memory: backedBy(dump.memory, { base: pc, bytes }) } : dump
 }
 
 const identityOf = ({ debugFile, debugId, codeId, elfSha256, linked }: Module): ModuleIdentity => ({ debugFile, debugId, codeId, elfSha256: elfSha256 ?? null, linked: linked ?? false })
@@ -115,6 +140,8 @@ function atLinkedAddresses(symbols: ModuleSymbols, base: number): ModuleSymbols 
       return hit && { ...hit, functionOffset: hit.functionOffset - shift }
     },
     cfi: (offset) => (offset + shift < 0 ? null : symbols.cfi(offset + shift)),
+    code: (offset, length) => (offset + shift < 0 ? null : (symbols.code?.(offset + shift, length) ?? null)),
+    ...(symbols.threadInfo === undefined ? {} : { threadInfo: symbols.threadInfo }),
   }
 }
 

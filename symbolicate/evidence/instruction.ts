@@ -4,6 +4,8 @@
  * when it is not canonical; the instruction does. What a decoder doesn't know is null, never a guess.
  */
 import type { Access, Dump } from '../formats/dump.ts'
+import { isCortexM } from '../formats/firmware.ts'
+import { decodeArm, decodeThumb } from './instruction-arm.ts'
 import { decodeArm64 } from './instruction-arm64.ts'
 import { decodeX86 } from './instruction-x86.ts'
 
@@ -27,9 +29,13 @@ export function faultingInstruction(dump: Dump, registers: Map<string, bigint> |
     case 'x86-64': return decodeX86(code, { bits: 64, registers, pc, memory: dump.memory })
     case 'x86': return decodeX86(code, { bits: 32, registers, pc, memory: dump.memory })
     case 'arm64': return decodeArm64(code, registers)
+    case 'arm': return isThumb(dump, registers) ? decodeThumb(code) : decodeArm(code)
     default: return null
   }
 }
+
+/** A Cortex-M knows nothing else; other processors say it in bit 5 of the status register. */
+const isThumb = ({ cpu, os }: Dump, registers: Map<string, bigint>): boolean => isCortexM(cpu, os) || ((registers.get('cpsr') ?? 0n) & 0x20n) !== 0n
 
 /** The dumped bytes may end soon after pc. */
 function longestRead(dump: Dump, pc: bigint): Uint8Array | null {

@@ -32,6 +32,8 @@ export interface Dump {
   pid: number | null
   /** Seconds since the epoch as the dump claims. */
   createdAt: number | null
+  /** Zephyr's kernel structure as the dump has it: how it is laid out, the firmware's symbols say. */
+  kernel?: Uint8Array
   /** What only some formats and clients say beside all that. */
   facts?: DumpFacts
   /** What was missing or lied; half a dump is a result. */

@@ -14,7 +14,7 @@ export function firmware(name: string, range: { base: bigint; size: number }, { 
   }
 }
 
-const isCortexM = (cpu: Cpu, os: Os): boolean => cpu === 'arm' && (os === 'zephyr' || os === 'bare-metal')
+export const isCortexM = (cpu: Cpu, os: Os): boolean => cpu === 'arm' && (os === 'zephyr' || os === 'bare-metal')
 
 /** Armv7-M ARM B3.1: code lies below 0x20000000; RAM, peripherals and devices above. Others may put code anywhere. */
 export const codeRange = (cpu: Cpu, os: Os): { base: bigint; size: number } => ({ base: 0n, size: isCortexM(cpu, os) ? 0x2000_0000 : 0x1_0000_0000 })

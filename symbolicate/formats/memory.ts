@@ -50,5 +50,17 @@ export function createMemory(pieces: MemoryPiece[], littleEndian = true): Memory
   }
 }
 
+/** Where the dump has no bytes, those of a file that the program was loaded from. */
+export function backedBy(memory: Memory, piece: MemoryPiece): Memory {
+  const file = createMemory([piece])
+  return {
+    bytes: (address, length) => memory.bytes(address, length) ?? file.bytes(address, length),
+    u8: (address) => memory.u8(address) ?? file.u8(address),
+    u32: (address) => memory.u32(address) ?? file.u32(address),
+    u64: (address) => memory.u64(address) ?? file.u64(address),
+    ranges: () => memory.ranges(),
+  }
+}
+
 /** A hostile dump can stack thousands of ranges over one address; no honest one has more than a few. */
 const MAX_OVERLAPS = 64

@@ -5,7 +5,7 @@
  *   dump    = 'ZE' version u16, target u16, bits of a pointer as a power of two u8, flags u8, reason u32, section*
  *   section = 'A' version u16, size u16, registers             ; by target, see REGISTERS
  *           | 'M' version u16, start, end (pointers), end - start bytes
- *           | 'T' version u16, size u16, Zephyr's kernel structure
+ *           | 'T' version u16, size u16, Zephyr's kernel structure   ; see zephyr-threads.ts
  *   log     = any lines; of those between `#CD:BEGIN#` and `#CD:END#` what stands behind `#CD:`
  *
  * A Cortex-M's fault status comes from a memory section that holds its System Control Block (0xe000ed00), or from the log.
@@ -45,7 +45,7 @@ const REASONS: Readonly<Record<number, string>> = {
   0: 'K_ERR_CPU_EXCEPTION', 1: 'K_ERR_SPURIOUS_IRQ', 2: 'K_ERR_STACK_CHK_FAIL', 3: 'K_ERR_KERNEL_OOPS', 4: 'K_ERR_KERNEL_PANIC',
 }
 
-interface Read { target: Target; cpu: Cpu; width: 4 | 8; reason: number; registers: Map<string, bigint> | null; pieces: MemoryPiece[]; notes: Note[] }
+interface Read { target: Target; cpu: Cpu; width: 4 | 8; reason: number; registers: Map<string, bigint> | null; pieces: MemoryPiece[]; kernel: Uint8Array | null; notes: Note[] }
 
 export function parseZephyrCoredump(bytes: Uint8Array, budget: MinidumpBudget = MINIDUMP_BUDGET): { dump: Dump } | ParseFailure {
   if (bytes.length > budget.bytes) return { slug: 'budget-exceeded', reason: `zephyr-coredump: ${bytes.length} bytes, at most ${budget.bytes} are read` }
@@ -96,7 +96,7 @@ function readSections(file: Reader, budget: MinidumpBudget, notes: Note[]): Read
   if (bits !== 5 && bits !== 6) throw new InputError('dump-malformed', `pointers of 2^${bits} bits`)
   const width = bits === 6 ? 8 : 4
   const reason = file.skip(1).u32()
-  const read: Read = { target, cpu: cpuOf(target, width), width, reason, registers: null, pieces: [], notes }
+  const read: Read = { target, cpu: cpuOf(target, width), width, reason, registers: null, pieces: [], kernel: null, notes }
   try {
     while (file.left > 0) if (!readSection(file, read, budget)) break
   } catch (error) {
@@ -135,9 +135,8 @@ function readSection(file: Reader, read: Read, budget: MinidumpBudget): boolean 
     }
     case 'T': {
       const size = file.u16()
-      file.slice(file.at, size, 'thread metadata')
+      read.kernel ??= file.slice(file.at, size, 'thread metadata')
       file.skip(size)
-      note(read.notes, 'threads-not-listed', 'the kernel structure of other threads is laid out by the firmware\'s configuration and is not walked')
       return true
     }
     default:
@@ -195,6 +194,7 @@ function dumpOf(read: Read, log: LogFacts, text: string | null): Dump {
     abortMessage: null,
     pid: null,
     createdAt: null,
+    ...(read.kernel === null ? {} : { kernel: read.kernel }),
     notes,
   }
 }

@@ -171,12 +171,15 @@ function fillTables(bytes: Uint8Array, counts: Counts): { tables: Tables; skippe
   nameColumn(inlines, SECTIONS.inlines, 4, files, strings)
   nameColumn(inlines, SECTIONS.inlines, 3, origins, strings)
   const tables: Tables = {
-    identity: Uint32Array.from([...identity!, NONE, NONE]), ...arrange({ functions, lines, inlines, publics, cfi, deltas, programs, fpo }, strings), ...strings.done(),
+    identity: Uint32Array.from([...identity!, NONE, NONE]), ...arrange({ functions, lines, inlines, publics, cfi, deltas, programs, fpo }, strings), ...WITHOUT_CODE, ...strings.done(),
   }
   return { tables, skipped }
 }
 
-type Unsorted = Omit<Tables, 'identity' | 'strings' | 'text'>
+/** These files hold no bytes of the program. */
+const WITHOUT_CODE = { codeRanges: new Uint32Array(), code: new Uint32Array(), threadInfo: new Uint32Array() } as const
+
+type Unsorted = Omit<Tables, 'identity' | 'strings' | 'text' | keyof typeof WITHOUT_CODE>
 
 /** Sorts every table for binary search; of records that overlap the first stays, as in the peers. */
 function arrange(tables: Unsorted, strings: Strings): Unsorted {

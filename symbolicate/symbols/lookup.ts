@@ -10,6 +10,7 @@
  * Checked against the corpus: gsignal, abort, malloc, __assert_fail and __libc_start_main stay exact; pthread_key_delete,
  * __fsetlocking, timer_settime, __default_morecore and __xmknodat (really clone3) become approximate.
  */
+import { threadInfoOf } from './elf/thread-info.ts'
 import type { CfiRules, ModuleSymbols, SymbolHit, WindowsFrame } from './source.ts'
 import { lastRow, NONE, SECTIONS, type Tables } from './tables.ts'
 
@@ -32,7 +33,7 @@ export function identityOf(tables: Tables): SymbolIdentity {
 }
 
 export function createLookup(tables: Tables): ModuleSymbols {
-  const { functions, lines, inlines, publics, cfi, deltas, programs, fpo } = tables
+  const { functions, lines, inlines, publics, cfi, deltas, programs, fpo, codeRanges, code } = tables
   const parsedRules = new Map<number, [string, string][]>()
   const snapshots = new Map<number, Map<string, string>[]>()
 
@@ -154,11 +155,21 @@ export function createLookup(tables: Tables): ModuleSymbols {
     return null
   }
 
+  function codeAt(offset: number, length: number): Uint8Array | null {
+    const at = lastRow(codeRanges, SECTIONS.codeRanges, offset) * SECTIONS.codeRanges
+    if (at < 0 || offset - codeRanges[at]! >= codeRanges[at + 1]!) return null
+    const first = codeRanges[at + 2]! * 4 + offset - codeRanges[at]!
+    const end = Math.min(first + Math.min(length, codeRanges[at + 1]! - (offset - codeRanges[at]!)), code.byteLength)
+    return first < end ? new Uint8Array(code.buffer, code.byteOffset + first, end - first) : null
+  }
+
   const optional = (string: number): string | null => (string === NONE ? null : text(tables, string))
   const [low, high] = tables.identity.subarray(4)
   const linked = low === NONE && high === NONE ? {} : { linkBase: low! + high! * 0x1_0000_0000 }
 
-  return { ...linked, lookup, cfi: rulesFor, windowsFrame }
+  const threadInfo = threadInfoOf(tables.threadInfo)
+
+  return { ...linked, lookup, cfi: rulesFor, windowsFrame, code: codeAt, ...(threadInfo === null ? {} : { threadInfo }) }
 }
 
 /** `.cfa: $rsp 16 + .ra: .cfa -8 + ^` to [register, expression] pairs. */

@@ -37,6 +37,24 @@ export interface ModuleSymbols {
   cfi(offset: number): CfiRules | null
   /** Windows' x86 frame data in force at `offset`; sources that have none leave it out. */
   windowsFrame?(offset: number): WindowsFrame | null
+  /** The code's bytes from `offset` on, at most `length`; null where the file has none, or sources don't keep them. */
+  code?(offset: number, length: number): Uint8Array | null
+  /** Where Zephyr keeps its threads, when this is its firmware and was built to say so. */
+  threadInfo?: ThreadInfo
+}
+
+/** Offsets in the kernel's structures (CONFIG_DEBUG_THREAD_INFO); null where the firmware has no such field. */
+export interface ThreadInfo {
+  /** The address of the kernel's structure. */
+  kernel: number | null
+  width: 4 | 8
+  currentThread: number
+  threads: number
+  nextThread: number
+  stackPointer: number | null
+  name: number | null
+  /** Of the byte that says how the thread was interrupted: the low one of EXC_RETURN. */
+  exceptionReturn: number | null
 }
 
 export interface SymbolHit {

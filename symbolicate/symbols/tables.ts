@@ -33,6 +33,12 @@ export const SECTIONS = {
   programs: 7,
   /** STACK WIN 0 (FPO): start, size, parameters, saved registers, locals, none, whether ebp is saved */
   fpo: 7,
+  /** start, bytes, first word of `code` */
+  codeRanges: 3,
+  /** the program's instructions, each range padded to a word (elf/code.ts) */
+  code: 1,
+  /** Zephyr's: see elf/thread-info.ts */
+  threadInfo: 1,
 } as const
 export type Section = keyof typeof SECTIONS
 const ORDER = Object.keys(SECTIONS) as Section[]
@@ -42,7 +48,7 @@ export const NONE = 0xffff_ffff
 export type Tables = Record<Section, Uint32Array> & { text: Uint8Array }
 
 const MAGIC = 0x3153594f
-const VERSION = 3
+const VERSION = 4
 const HEADER_WORDS = 4 + ORDER.length
 
 export function writeTables(tables: Tables): Uint8Array {

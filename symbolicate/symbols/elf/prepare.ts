@@ -20,10 +20,12 @@ import { openDebugInfo, type DebugInfo, type DwarfSections, type Unit } from '..
 import { Growing } from '../growing.ts'
 import { Strings } from '../strings.ts'
 import { dropOverlaps, lastRow, NONE, SECTIONS, sortRows, type Tables, uniquePublics } from '../tables.ts'
+import { readCode } from './code.ts'
 import { FLAG, openElf, type ElfImage } from './elf.ts'
 import { buildIdOf, debugAltLink, debugIdOfBuild, debugIdOfCode, imageDigests } from './identity.ts'
 import type { Space } from './space.ts'
 import { readSymbols, symbolAt, type ElfSymbols } from './symbols.ts'
+import { readThreadInfo } from './thread-info.ts'
 
 export interface ElfFile { name: string; bytes: Uint8Array }
 
@@ -100,10 +102,12 @@ function buildTables(images: readonly ElfImage[], problems: string[], { debugId,
   const { cfi, deltas } = unwindTables(images, symbols, strings, problems)
   return {
     identity, functions, lines, inlines: collected.inlines.done(), publics: labels(functions, symbols, strings), cfi, deltas,
-    programs: new Uint32Array(), fpo: new Uint32Array(), ...strings.done(),
+    programs: new Uint32Array(), fpo: new Uint32Array(), ...(attempt(problems, 'code', () => readCode(images)) ?? NO_CODE),
+    threadInfo: attempt(problems, 'thread info', () => readThreadInfo(images)) ?? new Uint32Array(), ...strings.done(),
   }
 }
 
+const NO_CODE = { codeRanges: new Uint32Array(), code: new Uint32Array() }
 const NO_SYMBOLS: ElfSymbols = { starts: new Uint32Array(), sizes: new Uint32Array(), names: [], labels: [], thumb: new Uint8Array() }
 
 /** What dwz took out of this file, if its debugging information says so and it is at hand. */
