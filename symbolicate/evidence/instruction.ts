@@ -1,7 +1,8 @@
 /**
  * What the faulting instruction was doing, as far as its first bytes tell: which way it accessed memory, where, and
- * where it wanted to go. Linux minidumps don't say whether an access read or wrote, and x86-64 doesn't say the address
- * when it is not canonical; the instruction does. What a decoder doesn't know is null, never a guess.
+ * where it wanted to go. Linux minidumps and the Cortex-M don't say whether an access read or wrote, and x86-64 doesn't say the
+ * address when it is not canonical; the instruction does. Where the dump has no code, native.ts has put that of the program's
+ * file beneath it. What a decoder doesn't know is null, never a guess.
  */
 import type { Access, Dump } from '../formats/dump.ts'
 import { isCortexM } from '../formats/firmware.ts'

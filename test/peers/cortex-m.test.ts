@@ -24,8 +24,8 @@ const MEANS: Record<string, { type: string; kind: string; class: number; access?
   'fw-1-nossp': { type: 'MemManage / IACCVIOL', kind: 'control-flow', class: 4, access: 'execute' },
   'fw-2-ssp': { type: 'MemManage / IACCVIOL', kind: 'control-flow', class: 4, access: 'execute' },
   'fw-2-nossp': { type: 'MemManage / IACCVIOL', kind: 'control-flow', class: 4, access: 'execute' },
-  'fw-3-ssp': { type: 'BusFault / PRECISERR', kind: 'wild-read', class: 2 },
-  'fw-3-nossp': { type: 'BusFault / PRECISERR', kind: 'wild-read', class: 2 },
+  'fw-3-ssp': { type: 'BusFault / PRECISERR', kind: 'wild-read', class: 2, access: 'read' },
+  'fw-3-nossp': { type: 'BusFault / PRECISERR', kind: 'wild-read', class: 2, access: 'read' },
   'fw-4-ssp': { type: 'UsageFault / DIVBYZERO', kind: 'divide-by-zero', class: 1 },
   'fw-4-nossp': { type: 'UsageFault / DIVBYZERO', kind: 'divide-by-zero', class: 1 },
 }

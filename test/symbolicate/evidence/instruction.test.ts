@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { decodeArm, decodeThumb } from '../../../symbolicate/evidence/instruction-arm.ts'
 import { decodeArm64 } from '../../../symbolicate/evidence/instruction-arm64.ts'
 import { decodeX86 } from '../../../symbolicate/evidence/instruction-x86.ts'
 import { createMemory } from '../../../symbolicate/formats/memory.ts'
@@ -64,4 +65,68 @@ describe('arm64', () => {
   test.each([['add x0, x0, #1', 0x91000400], ['nop', 0xd503201f], ['prfm', 0xf9800000], ['a store of memory tags', 0xd9bfc860]])('%s accesses nothing', (_, word) => {
     expect(decode(word)).toBeNull()
   })
+})
+
+const bytesOf = (...halves: number[]): Uint8Array => Uint8Array.from(halves.flatMap((half) => [half & 255, half >>> 8]))
+const ACCESS = { load: 'read', pop: 'read', store: 'write', push: 'write', undefined: 'unknown', breakpoint: 'unknown' } as const
+type Does = keyof typeof ACCESS
+
+describe('Thumb', () => {
+  test.each([
+    ['ldr r0, [pc, #156]', [0x4827], 'load'], ['str r1, [r2, r3]', [0x50d1], 'store'], ['ldrsb r1, [r2, r3]', [0x56d1], 'load'],
+    ['ldr r1, [r2, #4]', [0x6851], 'load'], ['str r1, [r2, #4]', [0x6051], 'store'], ['strb r1, [r2, #1]', [0x7051], 'store'],
+    ['ldrh r1, [r2, #2]', [0x8851], 'load'], ['strh r1, [r2, #2]', [0x8051], 'store'], ['str r1, [sp, #8]', [0x9102], 'store'],
+    ['ldr r1, [sp, #8]', [0x9902], 'load'], ['push {r4, lr}', [0xb510], 'push'], ['pop {r4, pc}', [0xbd10], 'pop'],
+    ['stmia r0!, {r1, r2}', [0xc006], 'store'], ['ldmia r0!, {r1, r2}', [0xc806], 'load'], ['bkpt 0x0001', [0xbe01], 'breakpoint'],
+    ['udf #0', [0xde00], 'undefined'], ['str.w r1, [r2, #260]', [0xf8c2, 0x1104], 'store'],
+    ['ldr.w r1, [r2, #260]', [0xf8d2, 0x1104], 'load'], ['strb.w r8, [r2], #1', [0xf802, 0x8b01], 'store'],
+    ['ldrsh.w r8, [r2, #-4]', [0xf932, 0x8c04], 'load'], ['strd r0, r1, [r2]', [0xe9c2, 0x0100], 'store'],
+    ['ldrd r0, r1, [r2]', [0xe9d2, 0x0100], 'load'], ['strex r0, r1, [r2]', [0xe842, 0x1000], 'store'],
+    ['ldrex r0, [r2]', [0xe852, 0x0f00], 'load'], ['strexb r0, r1, [r2]', [0xe8c2, 0x1f40], 'store'],
+    ['ldrexh r0, [r2]', [0xe8d2, 0x0f5f], 'load'], ['stl r1, [r2]', [0xe8c2, 0x1faf], 'store'],
+    ['lda r1, [r2]', [0xe8d2, 0x1faf], 'load'], ['tbb [pc, r0]', [0xe8df, 0xf000], 'load'],
+    ['stmdb sp!, {r4, r5, r6, r7, r8, r9, sl, fp, lr}', [0xe92d, 0x4ff0], 'push'],
+    ['ldmia.w sp!, {r4, r5, r6, r7, r8, r9, sl, fp, pc}', [0xe8bd, 0x8ff0], 'pop'], ['stmdb r0!, {r1, r8}', [0xe920, 0x0102], 'store'],
+    ['ldmdb r0!, {r1, r8}', [0xe930, 0x0102], 'load'], ['vstr s0, [r2]', [0xed82, 0x0a00], 'store'],
+    ['vldr s0, [r2]', [0xed92, 0x0a00], 'load'], ['vpush {s16-s17}', [0xed2d, 0x8a02], 'store'],
+    ['vpop {s16-s17}', [0xecbd, 0x8a02], 'load'], ['udf.w #0', [0xf7f0, 0xa000], 'undefined'],
+    ['vst1.32 {d0}, [r2]', [0xf902, 0x078f], 'store'], ['vld1.32 {d0}, [r2]', [0xf922, 0x078f], 'load'],
+  ] as [string, number[], Does][])('%s', (_, halves, does) => {
+    expect(decodeThumb(bytesOf(...halves))).toMatchObject({ does, access: ACCESS[does], address: null })
+  })
+
+  test.each([
+    ['adds r0, r1, r2', [0x1888]], ['b.n 7a', [0xe7fe]], ['bx lr', [0x4770]], ['bl 7e', [0xf7ff, 0xfffe]],
+    ['mov.w r8, #0', [0xf04f, 0x0800]], ['pld [r2]', [0xf892, 0xf000]], ['sg', [0xe97f, 0xe97f]], ['tt r0, r1', [0xe841, 0xf000]],
+    ['vmov r0, r1, s0, s1', [0xec51, 0x0a10]], ['vmov s0, r1', [0xee00, 0x1a10]], ['nop', [0xbf00]],
+    ['mul.w r8, r1, r2', [0xfb01, 0xf802]],
+    ['half of an instruction', [0xf8c2]], ['nothing', []],
+  ] as [string, number[]][])('%s accesses nothing', (_, halves) => {
+    expect(decodeThumb(bytesOf(...halves))).toBeNull()
+  })
+})
+
+describe('ARM', () => {
+  const decode = (word: number) => decodeArm(bytesOf(word & 0xffff, word >>> 16))
+  test.each([
+    ['str r1, [r2, #4]', 0xe5821004, 'store'], ['ldr r1, [r2, #4]', 0xe5921004, 'load'], ['strb r1, [r2, r3]', 0xe7c21003, 'store'],
+    ['ldrb r1, [r2, r3]', 0xe7d21003, 'load'], ['strh r1, [r2]', 0xe1c210b0, 'store'], ['ldrh r1, [r2]', 0xe1d210b0, 'load'],
+    ['ldrsb r1, [r2]', 0xe1d210d0, 'load'], ['ldrsh r1, [r2]', 0xe1d210f0, 'load'], ['strd r0, [r2]', 0xe1c200f0, 'store'],
+    ['ldrd r0, [r2]', 0xe1c200d0, 'load'], ['strex r0, r1, [r2]', 0xe1820f91, 'store'], ['ldrex r0, [r2]', 0xe1920f9f, 'load'],
+    ['push {r4, lr}', 0xe92d4010, 'push'], ['pop {r4, pc}', 0xe8bd8010, 'pop'], ['stmia r0!, {r1, r2}', 0xe8a00006, 'store'],
+    ['ldmib r0, {r1, r2}', 0xe9900006, 'load'], ['vstr d0, [r2]', 0xed820b00, 'store'], ['vldr d0, [r2]', 0xed920b00, 'load'],
+    ['vst1.32 {d0}, [r2]', 0xf402078f, 'store'], ['vld1.32 {d0}, [r2]', 0xf422078f, 'load'], ['udf #0', 0xe7f000f0, 'undefined'],
+    ['bkpt 0x0001', 0xe1200071, 'breakpoint'],
+  ] as [string, number, Does][])('%s', (_, word, does) => {
+    expect(decode(word)).toMatchObject({ does, access: ACCESS[does], address: null })
+  })
+
+  test.each([
+    ['add r0, r1, r2', 0xe0810002], ['mul r0, r1, r2', 0xe0000291], ['umull r0, r1, r2, r3', 0xe0810392], ['bl 64', 0xebfffffe],
+    ['bx lr', 0xe12fff1e], ['sbfx r0, r1, #1, #2', 0xe7a100d1], ['vmov r0, r1, d0', 0xec510b10], ['pld [r2]', 0xf5d2f000],
+    ['mov r0, #1', 0xe3a00001], ['nop {0}', 0xe320f000], ['swp r0, r1, [r2]', 0xe1020091],
+  ] as [string, number][])('%s accesses nothing, or both ways', (_, word) => {
+    expect(decode(word)).toBeNull()
+  })
+  test('three bytes are none', () => expect(decodeArm(Uint8Array.of(0, 0, 0x92))).toBeNull())
 })
