@@ -42,14 +42,17 @@ export function withZephyrThreads(dump: Dump, kernel: Uint8Array | null, info: T
   if (current === null || first === null) return said('the kernel structure is cut')
   const { addresses, complete } = listed(first, (thread) => word(dump.memory, thread + BigInt(info.nextThread)))
   const inHandler = isCortexM(dump.cpu, dump.os) && ((crashed.registers?.get('cpsr') ?? 0n) & EXCEPTION_NUMBER) !== 0n
-  const crashedThread = inHandler ? crashed : { ...crashed, id: Number(current), name: nameOf(dump.memory, current, info) }
+  const crashedThread = inHandler ? crashed : { ...crashed, id: idOf(current), name: nameOf(dump.memory, current, info) }
   const others = addresses.filter((address) => inHandler || address !== current).map((address): DumpThread => {
     const registers = registersOf(dump, address, info, (at) => word(dump.memory, at))
-    return { id: Number(address), name: nameOf(dump.memory, address, info), registers, stack: stackOf(dump, registers), frames: null }
+    return { id: idOf(address), name: nameOf(dump.memory, address, info), registers, stack: stackOf(dump, registers), frames: null }
   })
   const whole = { ...dump, threads: [crashedThread, ...others] }
   return complete ? whole : { ...whole, notes: [...dump.notes, { slug: 'threads-cut', text: 'zephyr-coredump: the list of threads leads out of the dump, in a circle, or is too long' }] }
 }
+
+/** A thread is its address; one that no number holds is none of a real thread. */
+const idOf = (address: bigint): number => Number(BigInt.asUintN(53, address))
 
 function listed(first: bigint, next: (thread: bigint) => bigint | null): { addresses: bigint[]; complete: boolean } {
   const seen = new Set<bigint>()

@@ -146,6 +146,14 @@ describe('drawn firmware', () => {
     expect(symbols.threadInfo).toEqual({ kernel: KERNEL, width: 8, currentThread: 12, threads: 20, nextThread: 60, stackPointer: 40, name: 70, exceptionReturn: 103 })
   })
 
+  test('threads at addresses that no number holds still make a report that is taken', async () => {
+    const symbols = firmware({ bits: 64, machine: 183 })
+    const kernel = Buffer.alloc(LAYOUT.kernel, 0xff)
+    const bytes = Buffer.concat([Buffer.from('ZE'), u16(2), u16(6), Buffer.from([6, 0]), u32(0), Buffer.from('A'), u16(1), u16(176), Buffer.alloc(176), Buffer.from('T'), u16(1), u16(kernel.length), kernel])
+    const { dump } = await analyseNative(bytes, TYPE, symbols)
+    expect(dump!.threads.map(({ id }) => id)).toEqual([Number.MAX_SAFE_INTEGER])
+  })
+
   test('whatever the memory holds, the list ends', async () => {
     const symbols = firmware()
     const whole = crash()

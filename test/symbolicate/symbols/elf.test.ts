@@ -159,3 +159,17 @@ function drawFrame(instructions: Buffer[]): DrawnSection {
   const fde = Buffer.concat([u32(4 + cie.length + 4), fdeBody])
   return { name: '.eh_frame', flags: 2, address: 0x40_2000, bytes: Buffer.concat([u32(cie.length), cie, u32(fde.length), fde, u32(0)]) }
 }
+
+test('a program\'s instructions are kept while they are few, each where it lies, and read to the end of their section', () => {
+  const code = Buffer.from(Array.from({ length: 0x101 }, (_, index) => index & 255))
+  const section = (name: string, address: number, bytes: Buffer): DrawnSection => ({ name, flags: 6, address, bytes })
+  const symbols = prepared(draw({ sections: [section('.text', 0x40_1000, code), section('.late', 0x40_2000, Buffer.from([9, 8, 7])), drawBuildId('00112233445566778899aabbccddeeff01020304')] }))
+  expect([...symbols.code!(0x1002, 4)!]).toEqual([2, 3, 4, 5])
+  expect([...symbols.code!(0x10ff, 16)!]).toEqual([255, 0])
+  expect([...symbols.code!(0x2000, 16)!]).toEqual([9, 8, 7])
+  for (const outside of [0, 0xfff, 0x1101, 0x2003]) expect(symbols.code!(outside, 4)).toBeNull()
+
+  const large = (size: number) => prepared(file(drawElf({ loads: [{ address: BASE, size: 0x80_0000 }], sections: [section('.text', 0x40_1000, Buffer.alloc(size, 0x90)), drawBuildId('00112233445566778899aabbccddeeff01020304')] })))
+  expect(large(4 * 2 ** 20).code!(0x1000, 2)).toEqual(Uint8Array.of(0x90, 0x90))
+  expect(large(4 * 2 ** 20 + 1).code!(0x1000, 2)).toBeNull()
+})
