@@ -110,12 +110,12 @@ function checkFile(file: string): void {
   const descriptor = openSync(file, 'r')
   try {
     const first = readMeta(descriptor, 0)
-    if (first === null) throw logBroken('log-read-failed', `log: ${file} is not an lmdb file; ${WHAT_NOW}`)
+    if (first === null) throw logBroken('log-file-damaged', `log: ${file} is not an lmdb file; ${WHAT_NOW}`)
     const second = readMeta(descriptor, first.pageSize)
     const { lastPage } = second !== null && second.transaction > first.transaction ? second : first
     const needed = (lastPage + 1) * first.pageSize
     const { size } = fstatSync(descriptor)
-    if (size < needed) throw logBroken('log-read-failed', `log: ${file} is cut short: it has ${size} bytes and needs ${needed}; ${WHAT_NOW}`)
+    if (size < needed) throw logBroken('log-file-damaged', `log: ${file} is cut short: it has ${size} bytes and needs ${needed}; ${WHAT_NOW}`)
   } finally {
     closeSync(descriptor)
   }

@@ -35,8 +35,9 @@ async function oldestAge(admin: Admin, topic: string, pending: ReadonlyMap<numbe
   let longest = 1_000
   while (longest < LONGEST_AGE_MS && await isOlder(longest)) longest *= 2
   let shortest = longest === 1_000 ? 0 : longest / 2
-  while (shortest > 0 && longest - shortest > longest / 10) {
-    const middle = (shortest + longest) / 2
+  while (shortest > 0 && longest - shortest > Math.max(1, longest / 10)) {
+    // Kafka takes whole milliseconds.
+    const middle = Math.floor((shortest + longest) / 2)
     if (await isOlder(middle)) shortest = middle
     else longest = middle
   }

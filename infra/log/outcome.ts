@@ -12,6 +12,7 @@ export const LOG_TROUBLE = {
   'log-sync-failed': { retryable: false },
   'log-disk-full': { retryable: true },
   'log-read-failed': { retryable: true },
+  'log-file-damaged': { retryable: false },
   'log-closed': { retryable: false },
   'log-in-use': { retryable: false },
   'log-message-too-large': { retryable: false },

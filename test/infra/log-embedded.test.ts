@@ -140,7 +140,7 @@ describe('embedded log, on the disk', () => {
     const directory = folder()
     mkdirSync(join(directory, 'entries'))
     writeFileSync(join(directory, 'entries', 'data.mdb'), Buffer.alloc(40_000, 'no log'))
-    for (let i = 0; i < 2; i++) await expect(openLog(directory)).rejects.toMatchObject({ name: 'BrokenWorld', code: 'log-read-failed' })
+    for (let i = 0; i < 2; i++) await expect(openLog(directory)).rejects.toMatchObject({ name: 'BrokenWorld', code: 'log-file-damaged', retryable: false })
   })
 
   test('one group has one reader, and the next may come when it has stopped', async () => {
