@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { Readable } from 'node:stream'
+import { finished, type Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import type { Lanes, Outcome, Statement } from './engine-lanes.ts'
 
@@ -102,7 +102,8 @@ async function readBody(request: IncomingMessage, limit: number): Promise<Uint8A
   const encoding = request.headers['content-encoding'] ?? 'identity'
   if (encoding !== 'identity' && encoding !== 'gzip') throw exception(400, 48, `Content-Encoding ${JSON.stringify(encoding)} is not supported by the embedded engine.`, 'NOT_IMPLEMENTED')
   const source: Readable = encoding === 'gzip' ? request.pipe(createGunzip()) : request
-  if (source !== request) request.once('error', (error) => source.destroy(error)).once('aborted', () => source.destroy(new Error('aborted')))
+  // A client may have gone while its insert waited for the lane: nothing tells the decoder so but this, and it would hold the lane for good.
+  if (source !== request) finished(request, { writable: false }, (error) => { if (error) source.destroy(error) })
   const chunks: Uint8Array[] = []
   let size = 0
   // A refused body must not take the connection with it before the refusal is sent.

@@ -51,7 +51,7 @@ export function keep(outcome: Outcome): void {
   writeFileSync(join(OUTCOMES, `${outcome.fault.replaceAll(/[^a-z0-9]+/gi, '-')}.json`), JSON.stringify(outcome))
 }
 
-/** Seconds until `settled` says so; gives up when nothing has changed for a minute. */
+/** Seconds until `settled` says so; gives up when nothing has changed for 150 s. */
 export async function recovery(progress: () => Promise<number>, settled: (value: number) => boolean): Promise<number> {
   const since = performance.now()
   let best = -1
@@ -62,7 +62,7 @@ export async function recovery(progress: () => Promise<number>, settled: (value:
       best = value
       changed = performance.now()
     }
-    if (performance.now() - changed > 60_000) throw new Error(`not recovered: ${best} after a minute without any progress`)
+    if (performance.now() - changed > 150_000) throw new Error(`not recovered: ${best} after 150 s without any progress`)
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
 }

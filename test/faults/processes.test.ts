@@ -49,13 +49,13 @@ describe.skipIf(skip)(`ingest, workers and dashboard as processes of their own${
       await delay(random() * 1_000)
       await part.kill()
       await part.start()
-    }), long ? 900_000 : 120_000)
+    }), long ? 900_000 : 300_000)
   }
 
   test('kill -9 of the engine that is the ClickHouse server here', () => survive('kill -9 of the ClickHouse server', long ? 30 : 2, async () => {
     await delay(random() * 1_500)
     world.engine.kill()
-  }), long ? 600_000 : 120_000)
+  }), long ? 600_000 : 300_000)
 
   test('kill -9 of the broker', () => survive('kill -9 of the broker', long ? 5 : 1, async () => {
     await delay(500)
@@ -63,7 +63,7 @@ describe.skipIf(skip)(`ingest, workers and dashboard as processes of their own${
     await delay(random() * 3_000)
     await world.kafka.restart()
     await delay(2_000)
-  }), long ? 600_000 : 120_000)
+  }), long ? 600_000 : 300_000)
 
   test('a worker that is frozen past its session, and goes on with a batch that is another one\'s by now', () => survive('SIGSTOP of a worker past its session', long ? 5 : 1, async (time) => {
     const worker = world.workers[time % 2]!
@@ -71,14 +71,14 @@ describe.skipIf(skip)(`ingest, workers and dashboard as processes of their own${
     await delay(14_000)
     worker.signal('SIGCONT')
     await delay(1_000)
-  }), long ? 300_000 : 120_000)
+  }), long ? 300_000 : 300_000)
 
   test('workers that come and go in mid-batch', () => survive('rebalance in mid-batch', long ? 20 : 2, async (time) => {
     const worker = world.workers[time % 2]!
     await delay(random() * 1_000)
     expect(await worker.stop()).toBe('exit code 0')
     await worker.start()
-  }), long ? 600_000 : 120_000)
+  }), long ? 600_000 : 300_000)
 
   describe.skipIf(toxiproxyNeeds.skip)(`the network between them${toxiproxyNeeds.note}`, () => {
     const between = long ? ['kafka', ...['ingest', 'symbolicate', 'dashboard'].flatMap((role) => [`${role}-clickhouse`, `${role}-s3`])] : ['kafka', 'symbolicate-clickhouse', 'ingest-s3']
@@ -90,7 +90,7 @@ describe.skipIf(skip)(`ingest, workers and dashboard as processes of their own${
         await delay(long ? 6_000 : 2_500)
         await world.links.get(link)!.heal()
         await delay(500)
-      }), long ? 600_000 : 120_000)
+      }), long ? 600_000 : 300_000)
     }
   })
 
@@ -114,7 +114,7 @@ describe.skipIf(skip)(`ingest, workers and dashboard as processes of their own${
         if (part === world.workers[0]) {
           const written = [...devices.acknowledged]
           const isCounted = async () => { const { crashes } = await world.counted(); return written.every((id) => crashes.has(id)) }
-          await until(isCounted, 'the new workers have counted what the new ingests wrote', 120_000)
+          await until(isCounted, 'the new workers have counted what the new ingests wrote', 300_000)
         }
         expect(await part.stop()).toBe('exit code 0')
         await part.start()

@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { request } from 'node:http'
+import { connect } from 'node:net'
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { ClickHouseError } from '@clickhouse/client'
@@ -122,3 +124,22 @@ function raw(method: string, path: string, headers: Record<string, string>): Pro
     }).on('error', reject).end()
   })
 }
+
+test('clients that go while their inserts wait for the writer do not keep it from the others', async () => {
+  const { engine, clickhouse } = world
+  await clickhouse.command({ query: 'CREATE TABLE left_alone (n UInt8) ENGINE = MergeTree ORDER BY n' })
+  const { hostname, port } = new URL(engine.address.url)
+  const begin = async () => {
+    const socket = connect(Number(port), hostname).on('error', () => {})
+    await once(socket, 'connect')
+    const authorization = Buffer.from(`${engine.address.username}:${engine.address.password}`).toString('base64')
+    socket.write(`POST /?query=${encodeURIComponent('INSERT INTO left_alone FORMAT JSONEachRow')} HTTP/1.1\r\nHost: engine\r\nAuthorization: Basic ${authorization}\r\nContent-Encoding: gzip\r\nContent-Length: 1000\r\n\r\n`)
+    return socket
+  }
+  // The first holds the writer with rows that never come, the others wait behind it.
+  const sockets = [await begin(), await begin(), await begin()]
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  for (const socket of sockets.reverse()) socket.destroy()
+  await clickhouse.insert({ table: 'left_alone', values: [{ n: 1 }], format: 'JSONEachRow' })
+  expect(await rowsOf(clickhouse, 'SELECT n FROM left_alone')).toEqual([{ n: 1 }])
+})
