@@ -1,18 +1,11 @@
 import { randomBytes } from 'node:crypto'
-import type { Blobs } from '../infra/blobs/blobs.ts'
-import type { ClickHouse } from '../infra/clickhouse/client.ts'
-import type { Log } from '../infra/log/log.ts'
-import type { Clock } from '../infra/service/clock.ts'
 import { keptSecret } from '../infra/service/kept-secret.ts'
-import type { Logger } from '../infra/service/logger.ts'
-import type { Metrics } from '../infra/service/metrics.ts'
 import { createStopper } from '../infra/service/stop.ts'
 import type { ArchiveSettings } from '../symbolicate/config.ts'
-import type { SymbolStore } from '../symbolicate/symbols/store.ts'
 import { createChannels, type Channel } from './alert/channels.ts'
 import type { Configuration } from './configuration.ts'
 import { createDetectors, type Detectors } from './detect/detectors.ts'
-import { createDashboard } from './server.ts'
+import { createDashboard, type DashboardDeps } from './server.ts'
 
 /**
  * The listener of people, the detectors and those who are told, wired. Of its own it has DATA/token and DATA/webhook-secret,
@@ -23,23 +16,11 @@ import { createDashboard } from './server.ts'
  */
 export interface RunningDashboard { url: string; token: string; detectors: Detectors; stop(): Promise<void> }
 
-export async function startDashboard({ settings, data, watch, onRegistryChange, onSymbols, ...world }: {
+export async function startDashboard({ settings, data, watch, onRegistryChange, onSymbols, ...world }: Omit<DashboardDeps, 'settings' | 'archive'> & {
   settings: Configuration['dashboard']
   data: string
-  clickhouse: ClickHouse
-  blobs: Blobs
-  symbols: Pick<SymbolStore, 'put'>
-  clock: Clock
-  logger: Logger
-  metrics: Metrics
   /** Let the detectors look every few seconds. A story that moves the clock asks them itself. */
   watch: boolean
-  /** Told after a decision that ingest reads, when ingest is in this process too. */
-  onRegistryChange?: () => unknown
-  /** Told after an upload of symbols, when the worker is in this process too. */
-  onSymbols?: () => void
-  /** For what needs the log: dead letters that are put back, and sweeps. */
-  openLog?: () => Promise<Pick<Log, 'append' | 'stats'>>
   archive: ArchiveSettings
 }): Promise<RunningDashboard> {
   const { logger } = world

@@ -1,17 +1,14 @@
 import type { IncomingMessage } from 'node:http'
-import type { Blobs } from '../infra/blobs/blobs.ts'
-import type { Clock } from '../infra/service/clock.ts'
-import type { Logger } from '../infra/service/logger.ts'
-import type { Accept, Accepted } from './accept.ts'
+import type { Accepted } from './accept.ts'
 import { annotationsOf, claimsOf } from './annotations.ts'
 import { readBody } from './body.ts'
+import type { CarrierDeps } from './carrier.ts'
 import type { Limits } from './config.ts'
 import { CONTENT_TYPES, type AcceptedCrash } from './contract.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
-import { retryLater, type ChargeQuota } from './quota.ts'
+import { retryLater } from './quota.ts'
 import type { Arrival } from './receive.ts'
-import { spool, type Budget } from './spool.ts'
-import type { Throttle } from './throttle.ts'
+import { spool } from './spool.ts'
 import type { Transport } from './transport.ts'
 
 /**
@@ -26,17 +23,7 @@ export const bareType = ({ headers }: IncomingMessage): AcceptedCrash['contentTy
 /** A storm digest speaks for thousands of crashes: it has to be signed. */
 const BARE_TYPES = CONTENT_TYPES.filter((type) => type !== 'application/vnd.overrun.crash-storm+cbor')
 
-export function createBare({ accept, transport, throttle, charge, blobs, budget, clock, logger, limits }: {
-  accept: Accept
-  transport: Transport
-  throttle: Throttle
-  charge: ChargeQuota
-  blobs: Blobs
-  budget: Budget
-  clock: Clock
-  logger: Logger
-  limits: Limits
-}): (arrival: Arrival & { query: Record<string, unknown> }, contentType: AcceptedCrash['contentType']) => Promise<Accepted | Refusal> {
+export function createBare({ accept, transport, throttle, charge, blobs, budget, clock, logger, limits }: CarrierDeps & { transport: Transport }): (arrival: Arrival & { query: Record<string, unknown> }, contentType: AcceptedCrash['contentType']) => Promise<Accepted | Refusal> {
   return async function bare({ request, origin, requestId, goOn, query }, contentType) {
     const wait = throttle.source(origin)
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)

@@ -1,19 +1,17 @@
 import { hash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { readBody, type BodyReader } from './body.ts'
-import type { Accept, Accepted } from './accept.ts'
-import type { Blobs } from '../infra/blobs/blobs.ts'
-import type { Clock } from '../infra/service/clock.ts'
-import type { Logger } from '../infra/service/logger.ts'
+import type { Accepted } from './accept.ts'
+import type { CarrierDeps } from './carrier.ts'
 import type { Limits } from './config.ts'
 import { crashId } from './crash-id.ts'
 import { scanManifest } from './manifest.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
 import { isBlamed, type Prove } from './prove.ts'
-import { retryLater, type ChargeQuota } from './quota.ts'
+import { retryLater } from './quota.ts'
 import type { Replay } from './replay.ts'
 import { spool, type Budget, type Held } from './spool.ts'
-import type { Origin, Throttle } from './throttle.ts'
+import type { Origin } from './throttle.ts'
 import type { Verified } from './verify.ts'
 
 /**
@@ -31,18 +29,7 @@ import type { Verified } from './verify.ts'
  * A device that sends `Expect: 100-continue` is told to go on after the first step, or after the second when the
  * manifest came as the header `Crash-Manifest` (a byte sequence of RFC 8941) and can be judged before the body.
  */
-export interface ReceiveDeps {
-  accept: Accept
-  prove: Prove
-  replay: Replay
-  throttle: Throttle
-  charge: ChargeQuota
-  blobs: Blobs
-  budget: Budget
-  clock: Clock
-  logger: Logger
-  limits: Limits
-}
+export interface ReceiveDeps extends CarrierDeps { prove: Prove; replay: Replay }
 
 export interface Arrival {
   request: IncomingMessage

@@ -1,18 +1,16 @@
 import type { IncomingMessage } from 'node:http'
-import type { Blobs } from '../infra/blobs/blobs.ts'
-import type { Clock } from '../infra/service/clock.ts'
-import type { Logger } from '../infra/service/logger.ts'
-import type { Accept, Accepted } from './accept.ts'
+import type { Accepted } from './accept.ts'
 import { readBody } from './body.ts'
-import type { Limits, UploadLimits } from './config.ts'
+import type { CarrierDeps } from './carrier.ts'
+import type { UploadLimits } from './config.ts'
 import { crashId } from './crash-id.ts'
 import { isRefusal, refuse, type Refusal } from './outcome.ts'
 import { isBlamed, type Prove } from './prove.ts'
-import { retryLater, type ChargeQuota } from './quota.ts'
-import { manifestOfText } from './receive.ts'
+import { retryLater } from './quota.ts'
+import { manifestOfText, type Arrival } from './receive.ts'
 import type { Replay } from './replay.ts'
-import { spool, type Budget } from './spool.ts'
-import type { Origin, Throttle } from './throttle.ts'
+import { spool } from './spool.ts'
+import type { Origin } from './throttle.ts'
 import type { Upload, Uploads } from './uploads.ts'
 import type { Verified } from './verify.ts'
 
@@ -32,8 +30,6 @@ import type { Verified } from './verify.ts'
  * asked again, because a key may have been revoked since. When the log can't take it, the upload stays and the last PATCH
  * is sent again, with no content. A sender who lost the last answer begins anew and is told `duplicate`.
  */
-export interface Piece { request: IncomingMessage; origin: Origin; requestId: string; goOn(): void }
-
 export type Progress =
   | { kind: 'accepted'; accepted: Accepted }
   | { kind: 'created' | 'offset' | 'appended'; location: string; offset: number; size: number; limit: string }
@@ -42,30 +38,17 @@ export type Progress =
 export type RefusedPiece = Refusal & { headers?: Record<string, string> }
 
 export interface Resumable {
-  create(piece: Piece): Promise<Progress | RefusedPiece>
-  look(piece: Piece, token: string): Promise<Progress | RefusedPiece>
-  append(piece: Piece, token: string): Promise<Progress | RefusedPiece>
-  cancel(piece: Piece, token: string): Promise<Progress | RefusedPiece>
+  create(piece: Arrival): Promise<Progress | RefusedPiece>
+  look(piece: Arrival, token: string): Promise<Progress | RefusedPiece>
+  append(piece: Arrival, token: string): Promise<Progress | RefusedPiece>
+  cancel(piece: Arrival, token: string): Promise<Progress | RefusedPiece>
 }
 
-export function createResumable({ uploads, uploadLimits, accept, prove, replay, throttle, charge, blobs, budget, clock, logger, limits }: {
-  uploads: Uploads
-  uploadLimits: UploadLimits
-  accept: Accept
-  prove: Prove
-  replay: Replay
-  throttle: Throttle
-  charge: ChargeQuota
-  blobs: Blobs
-  budget: Budget
-  clock: Clock
-  logger: Logger
-  limits: Limits
-}): Resumable {
+export function createResumable({ uploads, uploadLimits, accept, prove, replay, throttle, charge, blobs, budget, clock, logger, limits }: CarrierDeps & { uploads: Uploads; uploadLimits: UploadLimits; prove: Prove; replay: Replay }): Resumable {
   /** The request that works on an upload now, by token. */
   const working = new Map<string, { request: IncomingMessage; done: Promise<unknown> }>()
 
-  async function open({ request, origin }: Piece): Promise<Verified | Refusal> {
+  async function open({ request, origin }: Arrival): Promise<Verified | Refusal> {
     if ((request.headers['content-encoding'] ?? 'identity') !== 'identity') return refuse('content-encoding-refused', 'the body must not be encoded in transfer')
     const said = request.headers['crash-manifest']
     if (said === undefined) return refuse('upload-malformed', 'an upload begins with the header Crash-Manifest')
@@ -74,7 +57,7 @@ export function createResumable({ uploads, uploadLimits, accept, prove, replay, 
   }
 
   /** One request at a time works on an upload, the newest. */
-  async function alone<T>(token: string, { request }: Piece, work: () => Promise<T>): Promise<T> {
+  async function alone<T>(token: string, { request }: Arrival, work: () => Promise<T>): Promise<T> {
     for (let older = working.get(token); older; older = working.get(token)) {
       older.request.destroy()
       await older.done.catch(() => {})
@@ -93,7 +76,7 @@ export function createResumable({ uploads, uploadLimits, accept, prove, replay, 
   const limitOf = (createdAt: number): string =>
     `max-size=${uploadLimits.dumpBytes}, max-age=${Math.max(0, Math.floor((createdAt + uploadLimits.expiryMs - clock.now()) / 1000))}`
 
-  async function complete(upload: Upload, { origin, requestId }: Piece): Promise<Progress | RefusedPiece> {
+  async function complete(upload: Upload, { origin, requestId }: Arrival): Promise<Progress | RefusedPiece> {
     const headers = { 'upload-complete': '?1' }
     const outcome = await finish(upload, origin, requestId)
     // Only what may be better later keeps the upload.
@@ -115,14 +98,14 @@ export function createResumable({ uploads, uploadLimits, accept, prove, replay, 
     return refuse('digest-mismatch', `dump: SHA-256 is ${held.digest}, the manifest signs ${signed}`)
   }
 
-  async function take(upload: Upload, piece: Piece, last: boolean, kind: 'created' | 'appended'): Promise<Progress | RefusedPiece> {
+  async function take(upload: Upload, piece: Arrival, last: boolean, kind: 'created' | 'appended'): Promise<Progress | RefusedPiece> {
     piece.goOn()
     const refusal = await uploads.append(upload, readBody(piece.request, limits))
     if (refusal) return { ...refusal, headers: { 'upload-offset': String(upload.offset) } }
     return last ? complete(upload, piece) : progressOf(kind, upload)
   }
 
-  async function withUpload(token: string, piece: Piece, work: (upload: Upload) => Promise<Progress | RefusedPiece>): Promise<Progress | RefusedPiece> {
+  async function withUpload(token: string, piece: Arrival, work: (upload: Upload) => Promise<Progress | RefusedPiece>): Promise<Progress | RefusedPiece> {
     const wait = throttle.source(piece.origin)
     if (wait > 0) return retryLater('quota-source', 'too many refused requests came from this network', wait)
     return alone(token, piece, async () => {

@@ -1,22 +1,20 @@
 import type { IncomingMessage } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { Busboy, type BusboyFileStream } from '@fastify/busboy'
-import type { Blobs } from '../infra/blobs/blobs.ts'
-import type { Clock } from '../infra/service/clock.ts'
 import { messageOf } from '../infra/service/errors.ts'
-import type { Logger } from '../infra/service/logger.ts'
-import type { Accept, Accepted, UnsignedSender } from './accept.ts'
+import type { Accepted, UnsignedSender } from './accept.ts'
 import { annotationsOf, claimsOf } from './annotations.ts'
 import { readBody, type BodyReader } from './body.ts'
+import type { CarrierDeps } from './carrier.ts'
 import type { Limits } from './config.ts'
 import { atMost, chunksOf, inflateOf, judgeEncoding, orThrow, Refused } from './inflate.ts'
 import { isRefusal, refuse, statusOf, type Refusal } from './outcome.ts'
 import type { Prove } from './prove.ts'
-import { retryLater, type ChargeQuota, type Later } from './quota.ts'
+import { retryLater, type Later } from './quota.ts'
 import { manifestOfText } from './receive.ts'
 import type { Registry } from './registry.ts'
-import { spool, type Budget, type Held } from './spool.ts'
-import type { Origin, Throttle } from './throttle.ts'
+import { spool, type Held } from './spool.ts'
+import type { Origin } from './throttle.ts'
 import type { Peer, Transport } from './transport.ts'
 import type { Verified } from './verify.ts'
 
@@ -33,19 +31,7 @@ import type { Verified } from './verify.ts'
  * (`?key=`), which each fleet has to switch on. Nobody's dump is read who has shown nothing by then: the signature has to
  * come before the dump, unless one of the others is good. A signature that doesn't verify is refused, never taken for none.
  */
-export interface SubmitDeps {
-  accept: Accept
-  prove: Prove
-  registry: Registry
-  transport: Transport
-  throttle: Throttle
-  charge: ChargeQuota
-  blobs: Blobs
-  budget: Budget
-  clock: Clock
-  logger: Logger
-  limits: Limits
-}
+export interface SubmitDeps extends CarrierDeps { prove: Prove; registry: Registry; transport: Transport }
 
 export interface Upload { request: IncomingMessage; origin: Origin; requestId: string; query: Record<string, unknown> }
 

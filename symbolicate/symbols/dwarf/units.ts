@@ -12,6 +12,7 @@ import type { Space } from '../elf/space.ts'
 import { createAbbrevs, skipForm, type Abbrev, type Sizes } from './abbrev.ts'
 import { FORM, SLOT, SLOTS, UNIT } from './constants.ts'
 import { Cursor } from './cursor.ts'
+import { lastStartingBy } from '../sorted.ts'
 
 /** The sections of one file, null where it has none. For split DWARF the names end in .dwo and `addr` is the program's. */
 export interface DwarfSections {
@@ -71,14 +72,7 @@ export function openDebugInfo(sections: DwarfSections, space: Space, alt: DebugI
   }
 
   function unitAt(offset: number): Unit | null {
-    let low = 0
-    let high = units.length
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if (units[middle]!.start <= offset) low = middle + 1
-      else high = middle
-    }
-    const unit = units[low - 1]
+    const unit = lastStartingBy(units, offset)
     return unit !== undefined && offset >= unit.entries && offset < unit.end ? unit : null
   }
 

@@ -1,3 +1,5 @@
+import { lastStartingBy } from '../sorted.ts'
+
 /**
  * The addresses that an ELF file was linked for, as offsets from its lowest segment: what a dump's module base is on the
  * machine. Tables hold offsets of 32 bits; addresses in the file have 64 and may be a kernel's (0xffffffff81000000), which no
@@ -46,14 +48,7 @@ export function createSpace(width: 4 | 8, segments: readonly bigint[], code: rea
     },
     offsetOf: (address) => space.offset(Number(address & 0xffff_ffffn), Number((address >> 32n) & 0xffff_ffffn)),
     codeEnd(offset) {
-      let low = 0
-      let high = ranges.length
-      while (low < high) {
-        const middle = (low + high) >>> 1
-        if (ranges[middle]!.start <= offset) low = middle + 1
-        else high = middle
-      }
-      const range = ranges[low - 1]
+      const range = lastStartingBy(ranges, offset)
       return range !== undefined && offset < range.end ? range.end : 0
     },
   }
