@@ -41,7 +41,7 @@ build_pages() {
   web=dashboard/web
   ls "$web"/vite.config.* >/dev/null 2>&1 || return 0
   built=$web/dist/index.html
-  if [ -f "$built" ] && ! newer_than "$built" package-lock.json dashboard/api/contract.ts && ! page_sources_newer; then return 0; fi
+  if [ -f "$built" ] && ! newer_than "$built" package-lock.json dashboard/api/*contract.ts && ! page_sources_newer; then return 0; fi
   say 'building the web pages (vite)'
   vite build "$web" --logLevel warn >&2 || die 'the web pages were not built; the reason is above'
 }

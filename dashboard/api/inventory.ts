@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { asBrokenWorld, sqlTime } from '../queries/ask.ts'
 import { ACTOR, type Api, type ApiDeps } from './api.ts'
-import { inventoryStoredSchema } from './contract.ts'
+import { inventoryStoredSchema } from './fleet-contract.ts'
 import { inventoryBodySchema, scopeQuerySchema } from './requests.ts'
 import { Refused } from './problems.ts'
 

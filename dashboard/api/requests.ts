@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { DEVICE_STATUSES, ISSUER_STATUSES, keyProtection, TRIAGE_STATES, VERDICTS } from './contract.ts'
+import { DEVICE_STATUSES, TRIAGE_STATES, VERDICTS } from './contract.ts'
+import { ISSUER_STATUSES, keyProtection } from './fleet-contract.ts'
 
 /** What may be asked of the dashboard's API (queries of GETs) and said to it (bodies of POSTs); contract.ts has the answers. */
 const time = z.iso.datetime()

@@ -2,7 +2,7 @@ import { createPrivateKey, sign, type KeyObject } from 'node:crypto'
 import { Option, type Command } from 'commander'
 import { messageOf } from '../../infra/service/errors.ts'
 import { KEY_PROTECTIONS } from '../../ingest/contract.ts'
-import { anchorSchema, challengeSchema } from '../api/contract.ts'
+import { anchorSchema, challengeSchema } from '../api/fleet-contract.ts'
 import { CommandError, connectServer, ending, readInput, serverOptions, type ServerOptions } from './server-client.ts'
 
 interface AddAnchorOptions extends ServerOptions { keyProtection: string; fleet: string; scope?: string; caKey?: string; challenge?: string; signature?: string; json?: boolean }

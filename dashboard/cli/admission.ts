@@ -1,5 +1,6 @@
 import { Argument, type Command } from 'commander'
-import { eventSchema, fleetSchema, gatewaySchema } from '../api/contract.ts'
+import { eventSchema } from '../api/contract.ts'
+import { fleetSchema, gatewaySchema } from '../api/fleet-contract.ts'
 import { connectServer, ending, serverOptions, type ServerOptions } from './server-client.ts'
 
 /** Whom a fleet believes beside its anchors: devices at first sight or by name only, and gateways that vouch for what is behind them. */

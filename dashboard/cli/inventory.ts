@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { inventoryStoredSchema } from '../api/contract.ts'
+import { inventoryStoredSchema } from '../api/fleet-contract.ts'
 import { inventoryBodySchema } from '../api/requests.ts'
 import { CommandError, connectServer, ending, readInput, serverOptions, type ServerOptions } from './server-client.ts'
 import { parseCsv } from './csv.ts'

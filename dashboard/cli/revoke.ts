@@ -1,5 +1,6 @@
 import { Argument, type Command } from 'commander'
-import { crlSchema, eventSchema, ISSUER_STATUSES } from '../api/contract.ts'
+import { eventSchema } from '../api/contract.ts'
+import { crlSchema, ISSUER_STATUSES } from '../api/fleet-contract.ts'
 import { connectServer, ending, readInput, serverOptions, type ServerOptions } from './server-client.ts'
 
 /** What a fleet takes back for many devices at once: a CA's own revocation list, or everything that a CA issued. */

@@ -8,7 +8,8 @@ import { decodeManifest } from '../../ingest/manifest.ts'
 import { isRefusal } from '../../ingest/outcome.ts'
 import { recheck, type KeptReport } from '../../ingest/recheck.ts'
 import type { Verified } from '../../ingest/verify.ts'
-import { crashDetailSchema, deviceDetailSchema, eventsPageSchema, fleetSchema } from '../api/contract.ts'
+import { crashDetailSchema, deviceDetailSchema, eventsPageSchema } from '../api/contract.ts'
+import { fleetSchema } from '../api/fleet-contract.ts'
 import { CommandError, connectServer, ending, readInput, serverOptions, type ServerClient, type ServerOptions } from './server-client.ts'
 
 /**

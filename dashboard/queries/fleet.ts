@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { fleetSettingsSchema, type FleetSettings } from '../api/contract.ts'
+import { fleetSettingsSchema, type FleetSettings } from '../api/fleet-contract.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, parseJson, time } from './ask.ts'
 

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createFleet } from '../../../ingest/device/fleet.ts'
-import { eventSchema, fleetSchema, type BucketDetail, type BucketsPage, type DeviceDetail, type Problem } from '../../../dashboard/api/contract.ts'
+import { eventSchema, type BucketDetail, type BucketsPage, type DeviceDetail, type Problem } from '../../../dashboard/api/contract.ts'
+import { fleetSchema } from '../../../dashboard/api/fleet-contract.ts'
 import { alertRow } from '../alert-row.ts'
 import { STORY_START, crashRow, insertCrashes } from '../crash-row.ts'
 import { rowsOf } from '../../infra/clickhouse-fixture.ts'

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { DeviceDetail, DevicesPage, Fleet, RefusalsPage } from '../../../dashboard/api/contract.ts'
+import type { DeviceDetail, DevicesPage, RefusalsPage } from '../../../dashboard/api/contract.ts'
+import type { Fleet } from '../../../dashboard/api/fleet-contract.ts'
 import { registerAdmission } from '../../../dashboard/cli/admission.ts'
 import { registerDevice } from '../../../dashboard/cli/device.ts'
 import { loadRegistryFromClickHouse } from '../../../ingest/registry-source.ts'
