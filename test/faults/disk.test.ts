@@ -45,7 +45,7 @@ describe.skipIf(!mountable)(`a full disk${mountable ? '' : ' (mount is not allow
         await delay(1_500)
         rmSync(join(mount, 'ballast'))
       }
-      expect(scene.overrun.pid, scene.overrun.said.join('\n')).not.toBeNull()
+      expect(scene.overrun.pid, scene.overrun.said).not.toBeNull()
       const { seconds, counted } = await recovered(scene)
       judge(`disk full: ${part}`, { times, devices: scene.devices, counted, seconds })
     }, long ? 300_000 : 90_000)
@@ -74,7 +74,7 @@ test.skipIf(!traceable)(`a sync that fails ends the process at once, and nothing
     await until(() => devices.acknowledged.size > 20 * i, 'devices are served')
     const tracer = spawn('strace', ['-f', '-qq', '-p', String(overrun.pid), '-P', join(overrun.directory, 'log', 'entries', 'data.mdb'), '-e', 'trace=fdatasync', '-e', 'inject=fdatasync:error=EIO'], { stdio: 'ignore' })
     expect(await overrun.gone).toBe('exit code 74')
-    expect(overrun.said.join('\n')).toContain('Look at the disk, then start again')
+    expect(overrun.said).toContain('Look at the disk, then start again')
     if (tracer.exitCode === null && tracer.signalCode === null) await once(tracer, 'exit')
     await overrun.start()
   }

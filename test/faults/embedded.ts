@@ -7,6 +7,7 @@ import { startEmbeddedClickHouse } from '../../infra/clickhouse/embedded.ts'
 import type { Fleet } from '../../ingest/device/fleet.ts'
 import { quietLogger, rowsOf } from '../infra/clickhouse-fixture.ts'
 import { freePorts } from '../system/java.ts'
+import { startOverrun } from '../system/overrun-process.ts'
 import type { Counted } from './oracle.ts'
 import { createPart, type Part } from './part.ts'
 
@@ -25,7 +26,7 @@ export interface Embedded extends Part {
 export async function createEmbedded({ at = mkdtempSync(join(tmpdir(), 'overrun-faults-')) } = {}): Promise<Embedded> {
   const directory = join(at, 'data')
   const [ingestPort, dashboardPort] = await freePorts(2)
-  const part = createPart('start', ['start', '--data', directory, '--ingest-port', String(ingestPort), '--dashboard-port', String(dashboardPort)])
+  const part = createPart('start', (env) => startOverrun(['start', '--data', directory, '--ingest-port', String(ingestPort), '--dashboard-port', String(dashboardPort)], env))
   const api = <T>(path: string, body?: unknown) => askApi<T>(part, path, body)
   return Object.defineProperties({
     directory,

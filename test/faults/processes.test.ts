@@ -38,7 +38,7 @@ describe.skipIf(skip)(`ingest, workers and dashboard as processes of their own${
       await devices.stop()
     }
     await recovery(async () => Number((await world.rows<{ n: string }>('SELECT uniqExact(id) AS n FROM crashes'))[0]?.n), (n) => n >= devices.acknowledged.size)
-      .catch((error: unknown) => { throw new Error(`${String(error)}\n${world.workers.map(({ name, pid, said }) => `${name} (${pid}): ${said.slice(-8).join('\n')}`).join('\n')}`) })
+      .catch((error: unknown) => { throw new Error(`${String(error)}\n${world.workers.map(({ name, pid, said }) => `${name} (${pid}): ${said.slice(-2_000)}`).join('\n')}`) })
     const outcome = judge(fault, { times, devices, counted: await world.counted(), seconds: (performance.now() - since) / 1000, before })
     expect(outcome.acknowledged).toBeGreaterThan(0)
   }
@@ -102,7 +102,7 @@ describe.skipIf(skip)(`ingest, workers and dashboard as processes of their own${
   }), 180_000)
 
   test('two contract versions in flight: workers first, then ingests, and back again with the new ones under way', async () => {
-    const next = { env: { NODE_OPTIONS: `--import=${new URL('./next-version.ts', import.meta.url).href}` } }
+    const next = { NODE_OPTIONS: `--import=${new URL('./next-version.ts', import.meta.url).href}` }
     await survive('rolling upgrade, two contract versions', 1, async () => {
       for (const part of [...world.workers, ...world.ingests]) {
         expect(await part.stop()).toBe('exit code 0')

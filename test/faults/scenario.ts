@@ -9,12 +9,11 @@ export const seed = Number(process.env.OVERRUN_FAULTS_SEED ?? Math.floor(Math.ra
 export interface Scene { overrun: Embedded; devices: Devices }
 
 /** One process with everything in it, devices that it trusts, and their load. */
-export async function underLoad(options: Omit<DeviceOptions, 'urls'>, start: Parameters<Embedded['start']>[0] & { at?: string } = {}): Promise<Scene> {
-  const { at, ...how } = start
+export async function underLoad(options: Omit<DeviceOptions, 'urls'>, { at, env }: { at?: string; env?: Record<string, string> } = {}): Promise<Scene> {
   const overrun = await createEmbedded(at === undefined ? {} : { at })
   onTestFinished(() => overrun.remove())
   const devices = createDevices({ ...options, urls: () => [overrun.url] })
-  await overrun.start(how)
+  await overrun.start(env)
   await overrun.trust(devices.fleet)
   devices.start()
   return { overrun, devices }

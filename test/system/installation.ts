@@ -28,9 +28,9 @@ export interface Installation {
 
 export const TOKEN = 'a-token-of-the-tests'
 
-export async function startInstallation({ schema = true, retention = {} }: { schema?: boolean; retention?: { bytes?: number; ageMs?: number } } = {}): Promise<Installation> {
+export async function startInstallation({ schema = true, retention = {}, kafka: settings = {} }: { schema?: boolean; retention?: { bytes?: number; ageMs?: number }; kafka?: Parameters<typeof startKafka>[0] } = {}): Promise<Installation> {
   const folder = mkdtempSync(join(tmpdir(), 'overrun-installation-'))
-  const [kafka, s3, engine] = await Promise.all([startKafka(), startS3(), startEmbeddedClickHouse({ directory: join(folder, 'clickhouse'), logger: quietLogger })])
+  const [kafka, s3, engine] = await Promise.all([startKafka(settings), startS3(), startEmbeddedClickHouse({ directory: join(folder, 'clickhouse'), logger: quietLogger })])
   const clickhouse = connectClickHouse(engine.address, 'overrun-test')
   if (schema) await migrate(clickhouse, { now: Date.now() })
   const secret = (name: string, text: string): string => {

@@ -14,7 +14,8 @@ export interface OverrunProcess {
   stop(): Promise<{ code: number | null; ms: number }>
   /** SIGKILL. */
   kill(): Promise<void>
-  exited: Promise<void>
+  /** How it ended, once it has: a signal, or `exit code N`. */
+  exited: Promise<string>
 }
 
 const ROOT = join(import.meta.dirname, '..', '..')
@@ -27,9 +28,9 @@ export async function startOverrun(args: readonly string[], env: Record<string, 
   const child = spawn(process.execPath, ['overrun.ts', ...args, '--json'], { cwd: ROOT, env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] })
   const killWithUs = () => child.kill('SIGKILL')
   process.once('exit', killWithUs)
-  const exited = new Promise<void>((resolve) => child.once('exit', () => {
+  const exited = new Promise<string>((resolve) => child.once('close', (code, signal) => {
     process.off('exit', killWithUs)
-    resolve()
+    resolve(signal ?? `exit code ${code}`)
   }))
   let text = ''
   child.stderr.on('data', (chunk: Buffer) => { text = (text + chunk.toString()).slice(-100_000) })
