@@ -13,7 +13,7 @@ import { missingModules } from './queries/missing.ts'
 import { crashRows } from './queries/rows.ts'
 import { FIRST_KEY, waitingFor } from './queries/waiting.ts'
 import type { SymbolStore } from './symbols/store.ts'
-import { analysedColumns, claimedColumns, claimsOf, type CrashRow } from './write.ts'
+import { analysedColumns, claimedColumns, renewedRow, claimsOf, type CrashRow } from './write.ts'
 
 /**
  * Symbols arrive after the crash: whoever waits for them is read back from the archive, analysed again and written with
@@ -92,7 +92,7 @@ export function createReprocessor({ clickhouse, blobs, symbols, process, inserte
   /** A claimed crash goes where the crash that it names went. */
   function follow(row: CrashRow, named: CrashRow | undefined, debugIds: readonly string[]): CrashRow | null {
     if (named === undefined || missing(named, debugIds) >= missing(row, debugIds)) return null
-    return { ...row, ...claimedColumns(named, Number(row.revision) + 1, clock.now()) }
+    return renewedRow(row, claimedColumns(named, 0, clock.now()))
   }
 
   async function renew(row: CrashRow, debugIds: readonly string[]): Promise<CrashRow | null> {
@@ -100,7 +100,7 @@ export function createReprocessor({ clickhouse, blobs, symbols, process, inserte
     if (contentType === undefined) return null
     const place = { pack: row.pack, dumpOffset: Number(row.dump_offset), dumpLength: Number(row.dump_length) }
     const analysis = await process({ contentType, claims: claimsOf(row), annotations: row.annotations, load: () => readDump(blobs, place) }).analysis
-    const renewed = { ...row, ...analysedColumns(analysis, Number(row.revision) + 1, clock.now()) }
+    const renewed = renewedRow(row, analysedColumns(analysis, 0, clock.now()))
     const better = (analysis.status === 'ok' || analysis.status === 'partial') && missing(renewed, debugIds) < missing(row, debugIds)
     return better ? renewed : null
   }

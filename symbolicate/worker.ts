@@ -29,7 +29,7 @@ import { createReprocessor } from './reprocess.ts'
 import { createPool } from './sandbox/pool.ts'
 import type { SymbolStore } from './symbols/store.ts'
 import { unreadable } from './unreadable.ts'
-import { claimedRowOf, dateTime, rowOf, type CrashRow } from './write.ts'
+import { claimedRowOf, dateTime, revised, rowOf, type CrashRow } from './write.ts'
 
 /**
  * From the log to the table. Promise: every acknowledged crash ends as exactly one crash in every count, or as one dead
@@ -38,8 +38,8 @@ import { claimedRowOf, dateTime, rowOf, type CrashRow } from './write.ts'
  * A batch: decode; drop what is there already; archive the dumps as one object, while the pool analyses them; one block
  * into `crashes`; the dead letters; then, as its own row, the position. What is half done when the process dies is done
  * again and says the same key: that of a row (fleet, event time, id) comes from ingest, and everything that counts counts
- * keys. So a re-read entry is written again, with the next revision, for the views that a kill may have cut off and because
- * symbols may have come meanwhile; only an entry whose crash the table holds from another place in the log is a duplicate.
+ * keys. So a re-read entry is written again, for the views that a kill may have cut off and because symbols may have come
+ * meanwhile: then it says something else and has the next revision (write.ts); only an entry whose crash the table holds from another place in the log is a duplicate.
  *
  * The position that counts is the one in ClickHouse: start reads it, the log's own may be ahead by the slow dumps that
  * are still under way (inflight.ts). Order is decided here: of two reports with the same counters and other bytes, the
@@ -145,25 +145,27 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       ])
       const placeOf = new Map(judged.map(({ crash }, index) => [crash.id, places[index] as Archive]))
       const numberOf = ({ crash: { fleet, deviceId: device } }: Item) => numbers.get(deviceKey({ fleet, device })) as number
-      // Analysed anew it may say something else, and what counts in sets must know which of the two is meant (009-counts.sql).
-      const revisionOf = ({ crash: { id } }: Item) => Math.max(-1, ...(there.get(id) ?? []).map(({ revision }) => revision)) + 1
-      const found = (item: Item) => foundAt(batch, item, { deviceNumber: numberOf(item), revision: revisionOf(item), archive: placeOf.get(item.crash.id) as Archive })
+      const settled = (row: CrashRow): CrashRow => {
+        const before = newestOf(there.get(row.id) ?? [])
+        return before === undefined ? row : revised(row, before)
+      }
+      const found = (item: Item) => foundAt(batch, item, { deviceNumber: numberOf(item), archive: placeOf.get(item.crash.id) as Archive })
       const ready: Done[] = []
       const late: Late[] = []
       for (const { item, analysis } of work) {
         const now = await Promise.race([analysis, Promise.resolve(null)])
-        const row = (analysed: Analysis) => rowOf({ ...found(item), analysis: analysed }, clock.now())
+        const row = (analysed: Analysis) => settled(rowOf({ ...found(item), analysis: analysed }, clock.now()))
         if (now === null) late.push({ item, row: async (givenUp) => row(await again(analysis, item.crash, givenUp)) })
         else ready.push({ ...item, row: row(now) })
       }
       if (batch.stale()) return
       await writeCrashes(ready, letters, givenUp)
-      const named = await claimed.present(claims.map(({ crash }) => crash.claimedOf as string))
+      const standing = await claimed.present(claims.map(({ crash }) => crash.claimedOf as string))
       const known: Done[] = []
       for (const item of claims) {
-        const there = named.get(item.crash.claimedOf as string)
-        if (there === undefined) late.push({ item, row: () => claimedRow(item, found(item)) })
-        else known.push({ ...item, row: claimedRowOf(found(item), there, clock.now()) })
+        const named = standing.get(item.crash.claimedOf as string)
+        if (named === undefined) late.push({ item, row: async () => settled(await claimedRow(item, found(item))) })
+        else known.push({ ...item, row: settled(claimedRowOf(found(item), named, clock.now())) })
       }
       await writeCrashes(known, letters, givenUp)
       await writeFacts(facts, inserter, givenUp)
@@ -315,8 +317,10 @@ const marked = (item: Item, marks: ReadonlyMap<string, readonly Mark[]>): Item =
   return its === undefined ? item : { ...item, crash: { ...item.crash, flags: [...new Set([...item.crash.flags, ...its])] } }
 }
 
-const foundAt = ({ topic, partition }: LogBatch, { crash, entry }: Item, more: { deviceNumber: number; revision: number; archive: Archive }) =>
-  ({ accepted: crash, position: { topic, partition, offset: entry.offset }, ...more })
+const foundAt = ({ topic, partition }: LogBatch, { crash, entry }: Item, more: { deviceNumber: number; archive: Archive }) =>
+  ({ accepted: crash, position: { topic, partition, offset: entry.offset }, revision: 0, ...more })
+
+const newestOf = (places: readonly Written[]): Written | undefined => places.toSorted((a, b) => b.revision - a.revision)[0]
 
 function decodeBatch(batch: LogBatch): { items: Item[]; facts: Facts; letters: DeadLetter[] } {
   const items: Item[] = []

@@ -77,6 +77,7 @@ function acceptedColumns(accepted: AcceptedCrash, position: SymbolicatedCrash['p
 export function analysedColumns({ status, statusReason, kind, access, evidence, signature, report }: Analysis, revision: number, writtenAt: number) {
   return wellFormed({
     revision,
+    first_bucket: '',
     written_at: dateTime(writtenAt),
     status,
     status_reason: statusReason,
@@ -123,12 +124,30 @@ export function claimedColumns(named: CrashRow, revision: number, writtenAt: num
   const report = JSON.parse(named.report) as Analysis['report']
   const note = { slug: 'claimed', text: `the device sent no dump: it names the fingerprint of crash ${named.id}, and these are the frames of that crash` }
   return {
-    revision, written_at: dateTime(writtenAt), status, status_reason, format, os, cpu, kind, access, evidence, severity, cwe, evidence_for, evidence_against,
+    revision, first_bucket: '', written_at: dateTime(writtenAt), status, status_reason, format, os, cpu, kind, access, evidence, severity, cwe, evidence_for, evidence_against,
     address_class, fault_address: null, pc: null, sp: null, pattern: '', pc_outside_modules: 0,
     ruleset, bucket, signature, title, signature_frames, signature_notes, provisional, missing_symbols,
     report: JSON.stringify({ ...report, notes: [note, ...report.notes] }),
   }
 }
+
+/**
+ * The row of a crash that the table holds already. Whoever counts in sets must know which of two that differ is meant, and in
+ * which set the first one is (infra/clickhouse/schema/009-counts.sql, 011): so one that says something else of the crash gets the
+ * next revision, and one that says the same stays what it was, so that a batch that is read again leaves the sets as they are.
+ */
+export function revised<Row extends CrashRow>(row: Row, before: Before): Row {
+  const same = row.bucket === before.bucket && row.evidence === before.evidence && row.kind === before.kind && row.standing === before.standing && row.provisional === before.provisional
+    && (row.missing_symbols.length > 0) === (before.waiting === 1) && row.auth_level === before.auth_level
+  return { ...row, revision: before.revision + (same ? 0 : 1), first_bucket: before.revision === 0 ? (same ? '' : before.bucket) : before.first_bucket }
+}
+
+/** The next revision of a row: what a new analysis says of the same crash. */
+export const renewedRow = (row: CrashRow, columns: ReturnType<typeof analysedColumns>): CrashRow =>
+  ({ ...row, ...columns, revision: Number(row.revision) + 1, first_bucket: Number(row.revision) === 0 ? row.bucket : row.first_bucket })
+
+/** What a crash counts as in sets. */
+export interface Before { revision: number; first_bucket: string; bucket: string; evidence: number; kind: string; standing: string; auth_level: string; provisional: number; waiting: number }
 
 /** The claims that the table keeps: what an analysis may read, so that reprocessing sees what the worker saw. */
 export function claimsOf(row: CrashRow): Claims {

@@ -40,13 +40,14 @@ export interface ApiDeps {
 export const ACTOR = 'admin'
 
 export const DAY = 86_400_000
+const HOUR = 3_600_000
 const DEFAULT_RANGE = 14 * DAY
 
 export const fleetOf = ({ settings }: ApiDeps, asked: string | undefined): string => asked ?? settings.fleet
 
-/** The asked range, or the last 14 days of the story's clock; the event of this very millisecond included. */
+/** The asked range, or the last 14 days of the story's clock, in whole hours: this hour included, which sets of hours count to its end. */
 export function scopeOf(deps: ApiDeps, asked: z.infer<typeof rangeQuerySchema>): Scope {
-  const to = asked.to === undefined ? deps.clock.now() + 1 : Date.parse(asked.to)
+  const to = asked.to === undefined ? Math.floor(deps.clock.now() / HOUR + 1) * HOUR : Date.parse(asked.to)
   const from = asked.from === undefined ? to - DEFAULT_RANGE : Date.parse(asked.from)
   return { fleet: fleetOf(deps, asked.fleet), from: Math.max(0, Math.min(from, to)), to }
 }

@@ -6,6 +6,7 @@ import { readBucketCrashes } from '../queries/bucket-crashes.ts'
 import { readBucketDevices } from '../queries/bucket-devices.ts'
 import { readBucketFirmware } from '../queries/bucket-firmware.ts'
 import { readBucketLife } from '../queries/bucket.ts'
+import { countsOf } from '../queries/counts.ts'
 import { readBuckets, type BucketsAsked } from '../queries/buckets.ts'
 import { readDeviceStates, readTriage } from '../queries/decisions.ts'
 import { readEvents } from '../queries/events.ts'
@@ -35,8 +36,9 @@ export function bucketRoutes(api: Api, deps: ApiDeps): void {
     schema: { summary: 'Buckets, those with most verified devices first', tags, querystring: bucketsQuerySchema, response: { 200: bucketsPageSchema } },
   }, async ({ query }) => {
     const { scope, after } = readCursor(query.cursor, bucketKey, scopeOf(deps, query))
-    const merges = await readMerges(clickhouse, scope.fleet)
-    const rows = await readBuckets(clickhouse, { scope, merges, limit: query.limit + 1, sort: query.sort, filter: query, state: await inState(deps, scope.fleet, query.state), after })
+    const counts = countsOf(clickhouse, { scope, swversion: query.swversion ?? '' })
+    const [merges, state] = await Promise.all([readMerges(clickhouse, scope.fleet), inState(deps, scope.fleet, query.state), counts])
+    const rows = await readBuckets(clickhouse, { scope, merges, limit: query.limit + 1, sort: query.sort, filter: query, state, after, counts })
     const page = pageOf(rows, query.limit, scope, (row) => [row.key_1, row.key_2, row.id])
     return { ...page, items: await bucketSummaries(deps, scope, merges, page.items), as_of: iso(clock.now()) }
   })
@@ -48,15 +50,15 @@ export function bucketRoutes(api: Api, deps: ApiDeps): void {
     const merges = await readMerges(clickhouse, scope.fleet)
     const bucket = merges.target(params.id)
     const members = merges.members(bucket)
-    const life = await readBucketLife(clickhouse, scope.fleet, members)
-    if (life === null) throw new Refused('not-found', `fleet ${scope.fleet} has no bucket ${params.id}`)
     const detail = slotted(scope, 120, scope.to - scope.from < DAY / 2 ? MINUTE : scope.to - scope.from > 14 * DAY ? DAY : HOUR)
-    const [inRange, series, alerts, history] = await Promise.all([
+    const [life, inRange, series, alerts, history] = await Promise.all([
+      readBucketLife(clickhouse, scope.fleet, members),
       readBuckets(clickhouse, { scope, merges, limit: 1, only: members }),
       readSeries(clickhouse, detail.scope, detail.stepMs, { buckets: members }),
       readAlerts(clickhouse, scope.fleet, { limit: 50, state: 'open', buckets: members }),
       readEvents(clickhouse, scope.fleet, { subjects: members.map((member) => `bucket:${member}`), limit: 200 }),
     ])
+    if (life === null) throw new Refused('not-found', `fleet ${scope.fleet} has no bucket ${params.id}`)
     // Outside its own time the bucket is still there, with nothing in the range.
     const counted = inRange[0] ?? { ...life, id: bucket, crashes: 0, devices: 0, verified_devices: 0, key_1: 0, key_2: 0 }
     const [summary] = await bucketSummaries(deps, scope, merges, [{ ...counted, first_seen: life.first_seen, last_seen: life.last_seen }])

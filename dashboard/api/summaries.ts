@@ -35,7 +35,7 @@ export async function bucketSummaries(deps: ApiDeps, asked: Scope, merges: Merge
   return buckets.map(({ id, ...bucket }) => ({
     ...bucket,
     bucket: id,
-    is_new: Date.parse(bucket.first_seen) >= asked.to - DAY,
+    is_new: Date.parse(bucket.first_seen) >= Math.min(asked.to, deps.clock.now()) - DAY,
     sparkline: { from: iso(scope.from), step_seconds: stepMs / 1000, crashes: lines.get(id) ?? [] },
     triage: triage.get(id) ?? null,
     alerts: open.filter((alert) => alert.bucket !== '' && merges.target(alert.bucket) === id).map((alert) => alert.id),

@@ -1,5 +1,5 @@
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
-import { COUNTED_SQL, ENGINE_SETTINGS_SQL } from './counted.ts'
+import { ENGINE_SETTINGS_SQL } from './counted.ts'
 import { sqlTime } from './time.ts'
 
 /**
@@ -7,20 +7,18 @@ import { sqlTime } from './time.ts'
  * while another version of the same software was there before it. Nobody has to announce a release, and a fleet that has
  * just been connected has none.
  *
- * At 100 M rows: the version and device columns of 28 days; asked once in ten minutes of the clock (detectors.ts).
+ * Read from `firmware_days`: one row a version and day, however many crashes.
  */
 const SQL = `
-SELECT swname, swversion, min(first) AS since
-FROM
+SELECT swname, swversion, since FROM
 (
-    SELECT swname, swversion, min(event_time) AS first, uniqExact(device) AS devices, min(first) OVER (PARTITION BY swname) AS beginning
-    FROM crashes FINAL
-    WHERE ${COUNTED_SQL} AND swversion != ''
-      AND event_time > {now:DateTime64(3, 'UTC')} - INTERVAL 28 DAY AND event_time <= {now:DateTime64(3, 'UTC')}
+    SELECT swname, swversion, min(first) AS since, groupBitmapMerge(devices) AS its_devices, min(since) OVER (PARTITION BY swname) AS beginning
+    FROM firmware_days
+    WHERE fleet = {fleet:String} AND first > {now:DateTime64(3, 'UTC')} - INTERVAL 28 DAY AND first <= {now:DateTime64(3, 'UTC')}
+      AND day >= toDate({now:DateTime64(3, 'UTC')} - INTERVAL 28 DAY)
     GROUP BY swname, swversion
 )
-WHERE devices >= 3 AND first > {now:DateTime64(3, 'UTC')} - INTERVAL 14 DAY AND first > beginning + INTERVAL 1 DAY
-GROUP BY swname, swversion
+WHERE its_devices >= 3 AND since > {now:DateTime64(3, 'UTC')} - INTERVAL 14 DAY AND since > beginning + INTERVAL 1 DAY
 ORDER BY since DESC, swname, swversion
 LIMIT 100
 SETTINGS max_execution_time = 60, ${ENGINE_SETTINGS_SQL}`

@@ -22,7 +22,13 @@ import * as words from './words.ts'
  * how ingest or the worker judged them: where two processes raced and both counted, the finding is the same. All standings
  * are read, since the report that was set aside is the evidence; reports that prove nothing about their sender are not.
  *
- * At 100 M rows in 28 days: one day of 10 columns (the index by time of receipt), and one row per device and key.
+ * There is no FINAL: it would merge the whole table each time, since its key does not hold the time of receipt. Suspects are
+ * looked for among the rows as they stand, where a report that stands twice hides nobody, and only their reports are made one
+ * row each (onceSql).
+ *
+ * At 100 M rows in 28 days: two passes over one day of 12 columns (the index by time of receipt), one for counters and one for
+ * security versions; one row per device and key, and one per device and security version. Each sign that has suspects reads
+ * their reports of the day in a pass more.
  */
 const PROVEN_SQL = `fleet = {fleet:String} AND auth_level IN ('payload-signed', 'transport-authenticated') AND device_key != '' AND received_at <= {now:DateTime64(3, 'UTC')}`
 const DAY_SQL = `${PROVEN_SQL} AND received_at > {now:DateTime64(3, 'UTC')} - INTERVAL 24 HOUR`
@@ -35,30 +41,47 @@ const REPORTS_SQL = `min(received_at) AS first, max(received_at) AS last, count(
 /** The /16 or /32 that a network lies in. */
 const WIDE_SQL = `if(position(source, ':') > 0, arrayStringConcat(arraySlice(splitByChar(':', source), 1, 2), ':'), arrayStringConcat(arraySlice(splitByChar('.', source), 1, 2), '.'))`
 
+/** A report's counter and its place in the log, which is the same however often it stands. They find suspects only, so two counters may have one hash. */
+const COUNTER_SQL = 'cityHash64(device_key, epoch, ifNull(bootcount, 0), ifNull(seq, 0))'
+const PLACE_SQL = 'bitShiftLeft(toUInt64(partition), 40) + offset'
+
+/** These reports, each once and as its highest revision has it. A revision may change standing and bucket, which `where` must not ask. */
+const onceSql = (from: string, where: string): string => `
+  (
+    SELECT * FROM ${from}
+    WHERE ${where}
+    ORDER BY revision DESC
+    LIMIT 1 BY event_time, id
+  )`
+
 export const REPLAY_SQL = `
 SELECT * FROM
 (
   SELECT 'counter-reuse' AS sign, device, [device] AS devices, toUInt64(uniqExact(device_key, epoch, bootcount, seq)) AS times,
     arrayStringConcat(arraySort(groupUniqArray(3)(concat('boot ', toString(bootcount), ' report ', toString(seq)))), ', ') AS detail, ${REPORTS_SQL}
-  FROM crashes FINAL
-  WHERE ${DAY_SQL} AND bootcount IS NOT NULL AND seq IS NOT NULL AND (device_key, epoch, ifNull(bootcount, 0), ifNull(seq, 0)) IN
+  FROM
   (
-    SELECT device_key, epoch, ifNull(bootcount, 0) AS boot, ifNull(seq, 0) AS report FROM crashes FINAL
-    WHERE ${DAY_SQL} AND bootcount IS NOT NULL AND seq IS NOT NULL
-    GROUP BY device_key, epoch, boot, report
-    HAVING countIf(standing = 'counter-reuse') > 0 OR uniqExact(digest) > 1
+    SELECT *, max(standing = 'counter-reuse') OVER of_counter OR min(digest) OVER of_counter != max(digest) OVER of_counter AS reused
+    FROM ${onceSql('crashes', `${DAY_SQL} AND bootcount IS NOT NULL AND seq IS NOT NULL AND ${COUNTER_SQL} IN
+    (
+      SELECT ${COUNTER_SQL} AS counter FROM crashes
+      WHERE ${DAY_SQL} AND bootcount IS NOT NULL AND seq IS NOT NULL
+      GROUP BY counter
+      HAVING min(${PLACE_SQL}) != max(${PLACE_SQL}) OR max(standing = 'counter-reuse')
+    )`)}
+    WINDOW of_counter AS (PARTITION BY device_key, epoch, bootcount, seq)
   )
+  WHERE reused
   GROUP BY device
   UNION ALL
   SELECT 'shared-key' AS sign, subject AS device, names AS devices, named AS times, device_key AS detail, ${REPORTS_SQL}
-  FROM crashes FINAL INNER JOIN
-  (
-    SELECT device_key, min(device) AS subject, arraySort(groupUniqArray(${SAMPLE})(device)) AS names, uniqExact(device) AS named FROM devices
-    WHERE fleet = {fleet:String} AND device_key != ''
-    GROUP BY device_key
-    HAVING named > 1
-  ) AS shared USING (device_key)
-  WHERE ${DAY_SQL}
+  FROM ${onceSql(`crashes INNER JOIN
+    (
+      SELECT device_key, min(device) AS subject, arraySort(groupUniqArray(${SAMPLE})(device)) AS names, uniqExact(device) AS named FROM devices
+      WHERE fleet = {fleet:String} AND device_key IN
+        (SELECT device_key FROM devices WHERE fleet = {fleet:String} AND device_key != '' GROUP BY device_key HAVING min(device) != max(device))
+      GROUP BY device_key
+    ) AS shared USING (device_key)`, DAY_SQL)}
   GROUP BY device_key, subject, names, named
   UNION ALL
   SELECT 'two-places' AS sign, device, [device] AS devices, countIf(place != place_before AND boot < boot_before) AS times,
@@ -67,28 +90,31 @@ SELECT * FROM
   (
     SELECT device, device_key, (epoch, ifNull(bootcount, 0)) AS boot, ${WIDE_SQL} AS place, lagInFrame(place) OVER of_key AS place_before, lagInFrame(boot) OVER of_key AS boot_before,
       received_at, source, swversion, id, bucket
-    FROM crashes FINAL
-    WHERE ${HOUR_SQL} AND device_key IN (SELECT device_key FROM crashes FINAL WHERE ${HOUR_SQL} GROUP BY device_key HAVING uniqExact(${WIDE_SQL}) > 1)
+    FROM ${onceSql('crashes', `${HOUR_SQL} AND device_key IN (SELECT device_key FROM crashes WHERE ${HOUR_SQL} GROUP BY device_key HAVING uniqExact(${WIDE_SQL}) > 1)`)}
     WINDOW of_key AS (PARTITION BY device_key ORDER BY received_at, epoch, ifNull(bootcount, 0), ifNull(seq, 0), id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
   )
   GROUP BY device, device_key
   HAVING times >= 2
   UNION ALL
   SELECT 'rollback' AS sign, device, [device] AS devices, uniqExact(bootcount) AS times,
-    concat(toString(argMax(ifNull(svn, 0), received_at)), ' after ', toString(max(arrayMax(version -> version.1, known)))) AS detail, ${REPORTS_SQL}
-  FROM crashes FINAL INNER JOIN
-  (
-    SELECT device, groupArray((version, since)) AS known
-    FROM (SELECT device, svn AS version, min((toUInt32(svns.epoch), first_boot)) AS since FROM svns WHERE fleet = {fleet:String} GROUP BY device, svn)
-    GROUP BY device
-    HAVING length(known) > 1
-  ) AS versions USING (device)
-  WHERE ${DAY_SQL} AND standing IN ('counted', 'claimed') AND arrayExists(version -> version.1 > ifNull(svn, 0) AND version.2 < (epoch, ifNull(bootcount, 0)), known) AND svn IS NOT NULL
+    concat(toString(argMax(ifNull(svn, 0), received_at)), ' after ', toString(max(highest))) AS detail, ${REPORTS_SQL}
+  FROM ${onceSql(`crashes INNER JOIN
+    (
+      SELECT device, max(svns.svn) AS highest, groupArray((svns.svn, (svns.epoch, first_boot))) AS known FROM svns
+      WHERE fleet = {fleet:String} AND device IN
+      (
+        SELECT device
+        FROM crashes INNER JOIN (SELECT device, max(svns.svn) AS top FROM svns WHERE fleet = {fleet:String} GROUP BY device HAVING min(svns.svn) < top) AS tops USING (device)
+        WHERE ${DAY_SQL} AND svn < top
+      )
+      GROUP BY device
+    ) AS versions USING (device)`, `${DAY_SQL} AND svn IS NOT NULL AND arrayExists(version -> version.1 > ifNull(svn, 0) AND version.2 < (epoch, ifNull(bootcount, 0)), known)`)}
+  WHERE standing IN ('counted', 'claimed')
   GROUP BY device
 )
 ORDER BY device, sign
 LIMIT 1000
-SETTINGS max_execution_time = 30, use_skip_indexes_if_final = 1, ${ENGINE_SETTINGS_SQL}`
+SETTINGS max_execution_time = 30, ${ENGINE_SETTINGS_SQL}`
 
 type Sign = 'counter-reuse' | 'shared-key' | 'two-places' | 'rollback'
 interface Row {

@@ -1,5 +1,5 @@
 import type { DetectorInput } from './finding.ts'
-import { commonParams, COUNTED_SQL, ENGINE_SETTINGS_SQL, MERGED_SQL, PEER_NETWORK_SQL } from './counted.ts'
+import { commonParams, COUNTED_SQL, CURRENT_SQL, ENGINE_SETTINGS_SQL, MERGED_SQL, membersOf, PEER_NETWORK_SQL } from './counted.ts'
 import { HOUR, iso, msOf } from './time.ts'
 
 /**
@@ -50,6 +50,8 @@ export type Origin = 'source' | 'peer'
 export interface SharedNetwork { origin: Origin; network: string; devices: number; usual: number }
 
 const SERIES_HOURS = 72
+/** Of six hours: the last, and those of the week before. */
+const ORDINARY_SLOTS = 29
 
 export async function readSurroundings(input: DetectorInput, buckets: string[], pattern = 'PRB-SPREAD'): Promise<Surroundings> {
   const { clickhouse, now, releases } = input
@@ -60,13 +62,13 @@ export async function readSurroundings(input: DetectorInput, buckets: string[], 
   const [hit, seen, hours, networks, inventory, ordinary, verdicts] = await Promise.all([
     ask<HitRow>(HIT_SQL, { buckets }),
     ask<{ bucket: string; first: string }>(FIRST_SEEN_SQL, { buckets }),
-    ask<{ merged: string; slot: number; devices: string }>(SERIES_SQL, { buckets, hours: SERIES_HOURS }),
+    ask<{ merged: string; slot: number; devices: string }>(SERIES_SQL, { members: membersOf(input.merges, buckets), hours: SERIES_HOURS }),
     ask<{ origin: Origin; network: string; share: number }>(NETWORKS_SQL),
     ask<{ devices: string; versions: string; models: string }>(FLEET_SQL),
-    ask<{ slots: string[] }>(ORDINARY_SQL),
+    ask<{ slot: number; devices: string }>(ORDINARY_SQL),
     ask<{ judged: string; wrong: string }>(RECORD_SQL, { pattern }),
   ])
-  const slots = ordinary[0]?.slots.map(Number) ?? []
+  const slots = Array.from({ length: ORDINARY_SLOTS }, (_, slot) => Number(ordinary.find((row) => row.slot === slot)?.devices ?? 0))
   return {
     now,
     releases,
@@ -75,7 +77,7 @@ export async function readSurroundings(input: DetectorInput, buckets: string[], 
     series: toSeries(hours, buckets, now),
     usual: { source: sharesOf(networks, 'source'), peer: sharesOf(networks, 'peer') },
     fleet: { devices: Number(inventory[0]?.devices ?? 0), versions: Number(inventory[0]?.versions ?? 0), models: Number(inventory[0]?.models ?? 0) },
-    ordinary: { now: slots[0] ?? 0, usual: slots.slice(1).reduce((sum, devices) => sum + devices, 0) / Math.max(1, slots.length - 1) },
+    ordinary: { now: slots[0]!, usual: slots.slice(1).reduce((sum, devices) => sum + devices, 0) / (ORDINARY_SLOTS - 1) },
     record: { judged: Number(verdicts[0]?.judged ?? 0), wrong: Number(verdicts[0]?.wrong ?? 0) },
   }
 }
@@ -144,19 +146,19 @@ ${SETTINGS}`
 export const SERIES_SQL = `
 WITH ${MERGED_SQL}
 SELECT merged_into(bucket) AS merged, toUInt32(date_diff('second', event_time, {now:DateTime64(3, 'UTC')}) / 3600) AS slot, uniqExact(device) AS devices
-FROM crashes FINAL
-WHERE ${WITHIN} - toIntervalHour({hours:UInt32}) AND merged_into(bucket) IN ({buckets:Array(String)})
+FROM bucket_crashes FINAL
+WHERE ${WITHIN} - toIntervalHour({hours:UInt32}) AND bucket IN ({members:Array(String)}) AND ${CURRENT_SQL}
 GROUP BY merged, slot
 ${SETTINGS}`
 
+// Seven whole days, the last of them the one before yesterday: sets of devices by day and network.
 const NETWORKS_SQL = `
-WITH ${PEER_NETWORK_SQL}
-SELECT pair.1 AS origin, pair.2 AS network, uniqExact(device) / sum(uniqExact(device)) OVER (PARTITION BY pair.1) AS share
-FROM crashes FINAL ARRAY JOIN [('source', source), ('peer', peer_network(peer))] AS pair
-WHERE ${WITHIN} - INTERVAL 8 DAY AND event_time <= {now:DateTime64(3, 'UTC')} - INTERVAL 1 DAY AND pair.2 != ''
-GROUP BY pair
-ORDER BY share DESC
-LIMIT 1000 BY pair.1
+SELECT origin, network, groupBitmapMerge(devices) AS its_devices, its_devices / sum(its_devices) OVER (PARTITION BY origin) AS share
+FROM network_days
+WHERE fleet = {fleet:String} AND day >= toDate({now:DateTime64(3, 'UTC')}) - 8 AND day < toDate({now:DateTime64(3, 'UTC')}) - 1
+GROUP BY origin, network
+ORDER BY share DESC, network
+LIMIT 1000 BY origin
 ${SETTINGS}`
 
 const FLEET_SQL = `
@@ -167,10 +169,12 @@ SELECT count() AS devices, uniqExact(version) AS versions, uniqExact(model) AS m
 )
 ${SETTINGS}`
 
+// Whole hours back from the beginning of this one, six at a time; this hour belongs to the first six.
 const ORDINARY_SQL = `
-SELECT uniqExactResample(0, 29, 1)(device, toUInt32(date_diff('second', event_time, {now:DateTime64(3, 'UTC')}) / 21600)) AS slots
-FROM crashes FINAL
-WHERE ${WITHIN} - INTERVAL 174 HOUR AND evidence <= 1
+SELECT toUInt8(intDiv(greatest(1, toUnixTimestamp(toStartOfHour({now:DateTime64(3, 'UTC')})) - toUnixTimestamp(start)) - 1, 21600)) AS slot, groupBitmapMerge(verified) AS devices
+FROM fleet_counts
+WHERE fleet = {fleet:String} AND start > {now:DateTime64(3, 'UTC')} - INTERVAL 175 HOUR AND start <= {now:DateTime64(3, 'UTC')} AND evidence <= 1
+GROUP BY slot
 ${SETTINGS}`
 
 export const RECORD_SQL = `

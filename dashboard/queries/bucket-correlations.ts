@@ -11,13 +11,19 @@ import { COUNTED, scopeParams, type Scope } from './scope.ts'
  */
 const QUESTION = {
   sql: `
-SELECT tag.1 AS key, tag.2 AS value, countIf(inside) AS in_bucket, any(bucket_total) AS bucket_total, count() AS overall, any(overall_total) AS overall_total,
+SELECT tag.1 AS key, tag.2 AS value, sum(inside) AS in_bucket, any(bucket_total) AS bucket_total, sum(crashes) AS overall, any(overall_total) AS overall_total,
        in_bucket / bucket_total AS share, overall / overall_total AS overall_share, share / overall_share AS lift
 FROM
 (
-    SELECT bucket IN {members:Array(String)} AS inside, countIf(inside) OVER () AS bucket_total, count() OVER () AS overall_total,
-           arrayJoin([('swversion', toString(swversion)), ('hwmodel', toString(hwmodel)), ('compartment', toString(compartment)), ('source', source)]) AS tag
-    FROM (SELECT bucket, swversion, hwmodel, compartment, source FROM crashes FINAL WHERE ${COUNTED})
+    SELECT inside, crashes, sum(inside) OVER () AS bucket_total, sum(crashes) OVER () AS overall_total,
+           arrayJoin([('swversion', swversion), ('hwmodel', hwmodel), ('compartment', compartment), ('source', source)]) AS tag
+    FROM
+    (
+        SELECT toString(swversion) AS swversion, toString(hwmodel) AS hwmodel, toString(compartment) AS compartment, source, countIf(bucket IN {members:Array(String)}) AS inside, count() AS crashes
+        FROM crashes FINAL
+        WHERE ${COUNTED}
+        GROUP BY swversion, hwmodel, compartment, source
+    )
 )
 WHERE value != ''
 GROUP BY key, value

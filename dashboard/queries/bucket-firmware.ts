@@ -1,12 +1,12 @@
 import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, number, time } from './ask.ts'
-import { COUNTED, scopeParams, type Scope } from './scope.ts'
+import { COUNTED, CURRENT, scopeParams, type Scope } from './scope.ts'
 
 /**
  * On which firmware does this bucket happen, and how many devices are active on each? A device is active on the version
  * that it named last, if it said anything in the range; devices that never report anything are not known here.
- * Reads the bucket's rows of the range, and one row per device of the fleet.
+ * Reads the bucket's own rows of the range (`bucket_crashes`), and one row per device of the fleet.
  */
 const QUESTION = {
   sql: `
@@ -14,8 +14,8 @@ SELECT hit.swversion AS swversion, hit.devices AS devices, hit.crashes AS crashe
 FROM
 (
     SELECT toString(swversion) AS swversion, uniqExact(device) AS devices, count() AS crashes, min(event_time) AS first_seen, max(event_time) AS last_seen
-    FROM crashes FINAL
-    WHERE ${COUNTED} AND bucket IN {members:Array(String)}
+    FROM bucket_crashes FINAL
+    WHERE ${COUNTED} AND bucket IN {members:Array(String)} AND ${CURRENT}
     GROUP BY swversion
 ) AS hit
 LEFT JOIN

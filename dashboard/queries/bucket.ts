@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, flag, number, sqlTime, strings, time } from './ask.ts'
-import { COUNTS, countsParams } from './counts.ts'
+import { countsOf } from './counts.ts'
+import { ALWAYS } from './scope.ts'
 
 /**
  * What is this bucket: its whole life, and the crash that says most about it (highest evidence, then newest)?
@@ -9,7 +10,7 @@ import { COUNTS, countsParams } from './counts.ts'
  * 10 ms a year of 600 buckets, however many crashes there are. Then one crash by its key.
  */
 const LIFE = {
-  sql: `
+  sql: (COUNTS: string) => `
 SELECT min(sets.first_seen) AS first_seen, max(sets.last_seen) AS last_seen, groupBitmapMerge(sets.crashes) AS crashes, max(sets.evidence) AS evidence, min(sets.provisional) AS provisional,
        max((sets.strongest, sets.kind)) AS says, says.1.2 AS at, says.1.3 AS strongest, says.1.4 AS title, says.1.5 AS signature, says.1.6 AS severity, says.2 AS kind,
        max(sets.newest).2 AS newest, min(sets.oldest).2 AS oldest,
@@ -36,11 +37,10 @@ WHERE fleet = {fleet:String} AND event_time = {at:DateTime64(3)} AND id = {id:St
 }
 export type BucketLife = Omit<z.output<typeof LIFE.row>, 'at'> & z.output<typeof STRONGEST.row>
 
-const ALWAYS = { from: 0, to: Date.UTC(2299, 11, 31) }
-
 /** null when no crash ever had it. */
 export async function readBucketLife(clickhouse: ClickHouse, fleet: string, members: readonly string[]): Promise<BucketLife | null> {
-  const [life] = await ask(clickhouse, LIFE, await countsParams(clickhouse, { scope: { fleet, ...ALWAYS }, only: members }))
+  const { COUNTS, params } = await countsOf(clickhouse, { scope: { fleet, ...ALWAYS }, only: members })
+  const [life] = await ask(clickhouse, { sql: LIFE.sql(COUNTS), row: LIFE.row }, params)
   if (life === undefined) return null
   const { at, ...said } = life
   const [crash] = await ask(clickhouse, STRONGEST, { fleet, at: sqlTime(Date.parse(at)), id: life.strongest })

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { BucketsQuery } from '../api/requests.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, flag, number, sqlTime, strings, time } from './ask.ts'
-import { COUNTS, countsParams } from './counts.ts'
+import { countsOf, type Counts } from './counts.ts'
 import type { Merges } from './merges.ts'
 import { MERGED, mergeParams, type Scope } from './scope.ts'
 
@@ -12,7 +12,7 @@ import { MERGED, mergeParams, type Scope } from './scope.ts'
  * A filter by firmware reads the range crash by crash.
  */
 const QUESTION = {
-  sql: `
+  sql: (COUNTS: string) => `
 SELECT counted.*, lives.first_seen AS first_seen, lives.last_seen AS last_seen,
        multiIf({sort:String} = 'crashes', crashes, {sort:String} = 'evidence', toUInt64(evidence), {sort:String} = 'last_seen', toUInt64(toUnixTimestamp64Milli(last_seen)),
                {sort:String} = 'first_seen', toUInt64(toUnixTimestamp64Milli(first_seen)), verified_devices) AS key_1,
@@ -66,16 +66,19 @@ export interface BucketsAsked {
   /** Buckets first seen at or after this time, ms. */
   newSince?: number
   after?: Key | undefined
+  /** Of the same scope and buckets, where somebody has asked for them before. */
+  counts?: Promise<Counts>
 }
 
-export async function readBuckets(clickhouse: ClickHouse, { scope, merges, limit, sort = 'devices', filter = {}, state, only = [], newSince = 0, after }: BucketsAsked): Promise<CountedBucket[]> {
+export async function readBuckets(clickhouse: ClickHouse, { scope, merges, limit, sort = 'devices', filter = {}, state, only = [], newSince = 0, after, counts }: BucketsAsked): Promise<CountedBucket[]> {
   if (newSince > 0 && only.length === 0) {
     // A merged bucket is as old as its oldest member, so a new one has nothing but new members, and most of the time there is none.
     only = (await ask(clickhouse, NEW, { fleet: scope.fleet, since: sqlTime(newSince) })).map(({ bucket }) => bucket)
     if (only.length === 0) return []
   }
-  return ask(clickhouse, QUESTION, {
-    ...await countsParams(clickhouse, { scope, only, swversion: filter.swversion ?? '' }), ...mergeParams(merges), sort, limit, new_since: newSince,
+  const { COUNTS, params } = await (counts ?? countsOf(clickhouse, { scope, only, swversion: filter.swversion ?? '' }))
+  return ask(clickhouse, { sql: QUESTION.sql(COUNTS), row: QUESTION.row }, {
+    ...params, ...mergeParams(merges), sort, limit, new_since: newSince,
     q: filter.q ?? '', kind: filter.kind ?? '', evidence: filter.evidence ?? 0,
     by_state: state ? 1 : 0, in_state: state?.buckets ?? [], not_in: state?.inverted ? 1 : 0,
     after: after ? 1 : 0, after_1: after?.[0] ?? 0, after_2: after?.[1] ?? 0, after_id: after?.[2] ?? '',

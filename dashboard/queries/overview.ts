@@ -1,23 +1,66 @@
 import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
-import { askOne, number, sqlTime } from './ask.ts'
-import { COUNTS, countsParams } from './counts.ts'
+import { ask, askOne, flag, iso, number, sqlTime } from './ask.ts'
+import { countsOf } from './counts.ts'
 import type { Merges } from './merges.ts'
 import { MERGED, mergeParams, scopeParams, type Scope } from './scope.ts'
 
 /**
- * What changed: crashes, devices, new buckets and dead letters of the last span against the span before?
- * `scope` is both spans; `middle` divides them. Each is counted from sets (counts.ts): below 0.1 s for 2 x 24 h at 10 M rows over 28 days.
+ * What changed: crashes, devices, new buckets and dead letters of the last span against the span before, and both by the hour?
+ * `scope` is both spans; `middle` divides them.
+ *
+ * Counted from sets of hours over all buckets (infra/clickhouse/schema/011-counts-at-scale.sql): five rows an hour, whatever the number
+ * of crashes. The hours at the edges of the spans, and those from which a crash was taken away since, are read crash by crash:
+ * some 45,000 at 10 M crashes in 28 days. A crash that was analysed again stays what it was in every number but that of its evidence,
+ * so it is taken out of the sets and counted with the evidence that it has now; its device stays.
  */
-const CRASHES = {
+const MOVED = `(SELECT groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) FROM revised_crashes
+    WHERE fleet = {fleet:String} AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)})`
+const COUNTED_HOURS = {
   sql: `
-SELECT groupBitmapMerge(sets.crashes) AS crashes, bitmapOrCardinality(groupBitmapMergeState(verified), groupBitmapMergeState(unverified)) AS devices,
-       [groupBitmapMergeIf(sets.crashes, evidence = 0), groupBitmapMergeIf(sets.crashes, evidence = 1), groupBitmapMergeIf(sets.crashes, evidence = 2),
-        groupBitmapMergeIf(sets.crashes, evidence = 3), groupBitmapMergeIf(sets.crashes, evidence = 4)] AS by_evidence,
-       groupBitmapMergeIf(sets.crashes, waiting) AS waiting_crashes, bitmapOrCardinality(groupBitmapMergeStateIf(verified, waiting), groupBitmapMergeStateIf(unverified, waiting)) AS waiting_devices,
-       length(groupUniqArrayArrayIf(modules, waiting)) AS waiting_modules
+SELECT grouping(half) = 0 AS by_half, grouping(evidence) = 0 AS by_evidence, half, evidence, slot, groupBitmapMerge(sets.crashes) AS crashes,
+       bitmapOrCardinality(groupBitmapMergeState(verified), groupBitmapMergeState(unverified)) AS devices
+FROM
+(
+    SELECT if(start >= {middle:DateTime64(3)}, 'now', 'before') AS half, evidence, toInt64(intDiv(toUnixTimestamp(start) - intDiv({first_ms:Int64}, 1000), 3600)) AS slot,
+           bitmapAndnot(fleet_counts.crashes, ${MOVED}) AS crashes, verified, unverified
+    FROM fleet_counts
+    WHERE fleet = {fleet:String} AND start >= {first:DateTime64(3)} AND start < {to:DateTime64(3)} AND toUnixTimestamp(start) NOT IN {single:Array(UInt32)}
+    UNION ALL
+    SELECT multiIf(event_time >= {middle:DateTime64(3)}, 'now', event_time >= {from:DateTime64(3)}, 'before', '') AS half, evidence, intDiv(toUnixTimestamp64Milli(event_time) - {first_ms:Int64}, 3600000) AS slot,
+           groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) AS crashes,
+           groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level IN ('payload-signed', 'transport-authenticated')) AS verified,
+           groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified
+    FROM
+    (
+        SELECT event_time, evidence, partition, offset, device, device_number, auth_level FROM crashes FINAL
+        WHERE fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND event_time < {to:DateTime64(3)} AND toUnixTimestamp(toStartOfHour(event_time)) IN {single:Array(UInt32)}
+          AND event_time >= {first:DateTime64(3)}
+        UNION ALL
+        SELECT event_time, evidence, partition, offset, device, device_number, auth_level FROM revised_crashes FINAL
+        WHERE fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)}
+          AND toUnixTimestamp(toStartOfHour(event_time)) NOT IN {single:Array(UInt32)}
+    )
+    GROUP BY half, evidence, slot
+) AS sets
+GROUP BY GROUPING SETS ((slot), (half), (half, evidence))`,
+  row: z.object({ by_half: flag, by_evidence: flag, half: z.string(), evidence: number, slot: number, crashes: number, devices: number }),
+}
+
+// Hours from which crashes were taken away (overrun device forget): sets of devices can't tell what is left.
+const TAKEN_AWAY = {
+  sql: `
+SELECT DISTINCT toUnixTimestamp(toStartOfHour(event_time)) AS hour FROM revised_crashes FINAL
+WHERE fleet = {fleet:String} AND standing NOT IN ('counted', 'claimed') AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)}`,
+  row: z.object({ hour: number }),
+}
+
+/** What waits for symbols, of the last span in whole hours: only sets of buckets that do. */
+const WAITING = {
+  sql: (COUNTS: string) => `
+SELECT groupBitmapMerge(sets.crashes) AS crashes, bitmapOrCardinality(groupBitmapMergeState(verified), groupBitmapMergeState(unverified)) AS devices, length(groupUniqArrayArray(sets.modules)) AS modules
 FROM (${COUNTS}) AS sets`,
-  row: z.object({ crashes: number, devices: number, by_evidence: z.array(number), waiting_crashes: number, waiting_devices: number, waiting_modules: number }),
+  row: z.object({ crashes: number, devices: number, modules: number }),
 }
 
 const NEW_BUCKETS = {
@@ -35,18 +78,35 @@ WHERE at >= {from:DateTime64(3)} AND at < {to:DateTime64(3)}`,
   row: z.object({ now: number, before: number }),
 }
 
+const HOUR = 3_600_000
+
 export async function readChanges(clickhouse: ClickHouse, scope: Scope, middle: number, merges: Merges) {
-  const params = { ...scopeParams(scope), ...mergeParams(merges), middle: sqlTime(middle) }
-  const counted = async (from: number, to: number) => askOne(clickhouse, CRASHES, await countsParams(clickhouse, { scope: { fleet: scope.fleet, from, to } }))
-  const [now, before, buckets, deadLetters] = await Promise.all([
-    counted(middle, scope.to), counted(scope.from, middle), askOne(clickhouse, NEW_BUCKETS, params), askOne(clickhouse, DEAD_LETTERS, params),
+  const first = Math.floor(scope.from / HOUR) * HOUR
+  const params = { ...scopeParams(scope), ...mergeParams(merges), middle: sqlTime(middle), first: sqlTime(first), first_ms: first }
+  const [rows, waiting, buckets, deadLetters] = await Promise.all([
+    countHours(clickhouse, params, [scope.from, middle, scope.to]), countWaiting(clickhouse, { ...scope, from: Math.floor(middle / HOUR) * HOUR, to: Math.ceil(scope.to / HOUR) * HOUR }),
+    askOne(clickhouse, NEW_BUCKETS, params), askOne(clickhouse, DEAD_LETTERS, params),
   ])
+  const of = (half: 'now' | 'before') => rows.find((row) => row.by_half && !row.by_evidence && row.half === half) ?? { crashes: 0, devices: 0 }
+  const slots = Array.from({ length: Math.ceil((scope.to - first) / HOUR) }, (_, slot) => rows.find((row) => !row.by_half && row.slot === slot))
   return {
-    crashes: { now: now.crashes, before: before.crashes },
-    devices: { now: now.devices, before: before.devices },
+    crashes: { now: of('now').crashes, before: of('before').crashes },
+    devices: { now: of('now').devices, before: of('before').devices },
     new_buckets: buckets,
     dead_letters: deadLetters,
-    by_evidence: now.by_evidence,
-    unsymbolicated: { crashes: now.waiting_crashes, devices: now.waiting_devices, modules: now.waiting_modules },
+    by_evidence: [0, 1, 2, 3, 4].map((evidence) => rows.find((row) => row.by_evidence && row.half === 'now' && row.evidence === evidence)?.crashes ?? 0),
+    unsymbolicated: waiting,
+    series: { from: iso(first), step_seconds: HOUR / 1000, crashes: slots.map((row) => row?.crashes ?? 0), devices: slots.map((row) => row?.devices ?? 0) },
   }
+}
+
+async function countHours(clickhouse: ClickHouse, params: Record<string, unknown>, edges: readonly number[]): Promise<z.output<typeof COUNTED_HOURS.row>[]> {
+  const takenAway = await ask(clickhouse, TAKEN_AWAY, params)
+  const single = [...edges.map((edge) => Math.floor(edge / HOUR) * HOUR / 1000), ...takenAway.map(({ hour }) => hour)]
+  return ask(clickhouse, COUNTED_HOURS, { ...params, single: [...new Set(single)] })
+}
+
+async function countWaiting(clickhouse: ClickHouse, scope: Scope): Promise<z.output<typeof WAITING.row>> {
+  const { COUNTS, params } = await countsOf(clickhouse, { scope, waiting: true })
+  return askOne(clickhouse, { sql: WAITING.sql(COUNTS), row: WAITING.row }, params)
 }

@@ -4,11 +4,20 @@ import type { Merges } from './merges.ts'
 /** What most questions are asked about: a fleet and a half-open time range, both bound. */
 export interface Scope { fleet: string; from: number; to: number }
 
+/** The whole of a fleet's history. */
+export const ALWAYS = { from: 0, to: Date.UTC(2299, 11, 31) }
+
 export const scopeParams = ({ fleet, from, to }: Scope) => ({ fleet, from: sqlTime(from), to: sqlTime(to) })
 export const mergeParams = (merges: Merges) => ({ merge_from: merges.from, merge_into: merges.into })
 
 /** Crashes of the scope that feed buckets. */
 export const COUNTED = `fleet = {fleet:String} AND event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)} AND standing IN ('counted', 'claimed')`
+/**
+ * Rows of `bucket_crashes FINAL` that say what a crash is now: one that was analysed again may have left a bucket, where its
+ * earlier revision still stands. Reads the range of a table that has only what was analysed again.
+ */
+export const CURRENT = `((revision = 0 AND id NOT IN (SELECT id FROM revised_crashes WHERE fleet = {fleet:String} AND event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)}))
+  OR (revision > 0 AND (id, revision) IN (SELECT id, max(revision) FROM revised_crashes WHERE fleet = {fleet:String} AND event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)} GROUP BY id)))`
 /** Reports whose sender proved who it is. */
 export const VERIFIED = `auth_level IN ('payload-signed', 'transport-authenticated')`
 /** The bucket after people's merges. */

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { Series } from '../api/contract.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, iso, number } from './ask.ts'
-import { COUNTS, countsParams } from './counts.ts'
+import { countsOf } from './counts.ts'
 import { COUNTED, scopeParams, type Scope } from './scope.ts'
 
 /**
@@ -12,7 +12,7 @@ import { COUNTED, scopeParams, type Scope } from './scope.ts'
  */
 const row = z.object({ slot: number, crashes: number, devices: number })
 const FROM_SETS = {
-  sql: `
+  sql: (COUNTS: string) => `
 SELECT intDiv(toUnixTimestamp64Milli(toDateTime64(sets.start, 3, 'UTC')) - {first:Int64}, {step:Int64}) AS slot, groupBitmapMerge(sets.crashes) AS crashes,
        bitmapOrCardinality(groupBitmapMergeState(verified), groupBitmapMergeState(unverified)) AS devices
 FROM (${COUNTS}) AS sets
@@ -34,7 +34,7 @@ export async function readSeries(clickhouse: ClickHouse, scope: Scope, stepMs: n
   const slots = Math.max(1, Math.ceil((scope.to - scope.from) / stepMs))
   const slotting = { first: scope.from, step: stepMs }
   const rows = device === '' && isWhole(scope, stepMs, HOUR)
-    ? await ask(clickhouse, FROM_SETS, { ...await countsParams(clickhouse, { scope, only, byDay: isWhole(scope, stepMs, DAY) }), ...slotting })
+    ? await fromSets(clickhouse, scope, stepMs, only, slotting)
     : await ask(clickhouse, FROM_CRASHES, { ...scopeParams(scope), ...slotting, only, device })
   const crashes = new Array<number>(slots).fill(0)
   const devices = new Array<number>(slots).fill(0)
@@ -46,12 +46,20 @@ export async function readSeries(clickhouse: ClickHouse, scope: Scope, stepMs: n
   return { from: iso(scope.from), step_seconds: stepMs / 1000, crashes, devices }
 }
 
+async function fromSets(clickhouse: ClickHouse, scope: Scope, stepMs: number, only: readonly string[], slotting: { first: number; step: number }) {
+  const { COUNTS, params } = await countsOf(clickhouse, { scope, only, longest: longestIn(scope, stepMs) })
+  return ask(clickhouse, { sql: FROM_SETS.sql(COUNTS), row }, { ...params, ...slotting })
+}
+
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
 export const DAY = 24 * HOUR
 
 /** Whether each slot is made of whole units. */
 export const isWhole = ({ from, to }: Scope, stepMs: number, unit: number): boolean => from % unit === 0 && to % unit === 0 && stepMs % unit === 0
+
+/** The longest sets, ms, of which each lies in one slot. */
+export const longestIn = (scope: Scope, stepMs: number): number => [7 * DAY, DAY, 6 * HOUR].find((unit) => isWhole(scope, stepMs, unit)) ?? HOUR
 
 const STEPS = [MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY]
 

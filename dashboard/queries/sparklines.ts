@@ -1,17 +1,17 @@
 import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, number } from './ask.ts'
-import { COUNTS, countsParams } from './counts.ts'
+import { countsOf } from './counts.ts'
 import type { Merges } from './merges.ts'
 import { MERGED, mergeParams, type Scope } from './scope.ts'
-import { DAY, isWhole } from './series.ts'
+import { longestIn } from './series.ts'
 
 /**
  * How many crashes fell into each slot, for each bucket of a page? Slots without a crash are filled with zeros here.
  * Slots are whole hours of an aligned range (series.ts), so only sets of `bucket_counts` are read; slots of whole days take those of days.
  */
 const QUESTION = {
-  sql: `
+  sql: (COUNTS: string) => `
 SELECT ${MERGED} AS id, intDiv(toUnixTimestamp64Milli(toDateTime64(sets.start, 3, 'UTC')) - {first:Int64}, {step:Int64}) AS slot, groupBitmapMerge(sets.crashes) AS crashes
 FROM (${COUNTS}) AS sets
 GROUP BY id, slot`,
@@ -23,8 +23,8 @@ export async function readSparklines(clickhouse: ClickHouse, scope: Scope, stepM
   const lines = new Map(buckets.map((bucket) => [bucket, new Array<number>(slots).fill(0)]))
   if (buckets.length === 0) return lines
   const members = buckets.flatMap((bucket) => merges.members(bucket))
-  const counts = await countsParams(clickhouse, { scope, only: members, byDay: isWhole(scope, stepMs, DAY) })
-  for (const { id, slot, crashes } of await ask(clickhouse, QUESTION, { ...counts, ...mergeParams(merges), first: scope.from, step: stepMs })) {
+  const { COUNTS, params } = await countsOf(clickhouse, { scope, only: members, longest: longestIn(scope, stepMs) })
+  for (const { id, slot, crashes } of await ask(clickhouse, { sql: QUESTION.sql(COUNTS), row: QUESTION.row }, { ...params, ...mergeParams(merges), first: scope.from, step: stepMs })) {
     const line = lines.get(id)
     if (line && slot < slots) line[slot] = crashes
   }

@@ -29,8 +29,8 @@ export async function deviceObjects(clickhouse: ClickHouse, of: OfDevice, after:
 
 /** What was counted in sets can't be taken out of them; a stone in its place says that it counts no longer (009-counts.sql). */
 const STONES_SQL = `
-INSERT INTO revised_crashes (fleet, event_time, id, revision, partition, offset, standing)
-SELECT fleet, event_time, id, 4294967295, partition, offset, 'forgotten'
+INSERT INTO revised_crashes (fleet, event_time, id, revision, first_bucket, partition, offset, standing)
+SELECT fleet, event_time, id, 4294967295, if(revision = 0, bucket, first_bucket), partition, offset, 'forgotten'
 FROM crashes
 WHERE fleet = {fleet:String} AND device = {device:String}`
 

@@ -50,7 +50,8 @@ export const DUMPS: readonly Dump[] = [
 
 /** A try that hears nothing for so long is given up and made again. */
 const PATIENCE_MS = 20_000
-const MOST_AT_ONCE = 48
+/** More are not under way at a time. */
+export const MOST_AT_ONCE = 48
 
 export function createDevices({ urls, random, perSecond = 40, devices = 200, dumps = DUMPS, repeats = 0.1, now = Date.now() }: DeviceOptions): Devices {
   const fleet = createFleet({ devices, now })

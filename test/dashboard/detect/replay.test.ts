@@ -112,3 +112,39 @@ test('a late report of the life before a reset is no rollback', async () => {
   await insert(report(60, { bootcount: '90', svn: '4' }), report(50, { bootcount: '5', epoch: 17, svn: '5' }), report(40, { bootcount: '91', svn: '4' }))
   expect(await evaluate()).toEqual([])
 })
+
+const SAID = {
+  'counter-reuse': () => [report(30, { bootcount: '7' }), report(29, { bootcount: '7' })],
+  'shared-key': () => [report(30, { device: 'original', device_key: 'stolen' }), report(29, { device: 'copy', device_key: 'stolen' })],
+  'two-places': () => [20, 7, 21, 8, 22].map((boot, i) => report(20 - i, { bootcount: String(boot), source: i % 2 ? '198.51.100.0/24' : '203.0.113.0/24' })),
+  rollback: () => [report(30, { bootcount: '7', svn: '5' }), report(29, { bootcount: '8', svn: '4' }), report(28, { bootcount: '9', svn: '4' })],
+}
+
+/** Every part stays as it was inserted. */
+async function unmerged(work: () => Promise<void>): Promise<void> {
+  await engine.clickhouse.command({ query: 'SYSTEM STOP MERGES crashes' })
+  await work().finally(() => engine.clickhouse.command({ query: 'SYSTEM START MERGES crashes' }))
+}
+
+test.each(Object.entries(SAID))('%s: reports that stand twice, one of them analysed again, say what they said once', (sign, said) => unmerged(async () => {
+  const evaluated = async () => (await evaluate()).map((finding) => ({ ...finding, evidence: { ...finding.evidence, first_crash_ids: finding.evidence.first_crash_ids.toSorted() } }))
+  const rows = said()
+  await insert(...rows)
+  const [once] = await evaluated()
+  expect(signs(once as Finding | undefined)).toEqual([sign])
+  await insert({ ...rows.at(-1)!, revision: 1, bucket: '00000000000000bb' })
+  for (const row of rows) await insert(row)
+  expect(await evaluated()).toEqual([{ ...once, bucket: '00000000000000bb', evidence: { ...once!.evidence, buckets: ['00000000000000bb'] } }])
+}))
+
+test('a report has the standing of its highest revision', () => unmerged(async () => {
+  const reused = report(30, { device: 'reused', device_key: 'key-r', standing: 'counter-reuse' })
+  const lower = report(20, { bootcount: '8', svn: '4' })
+  await insert(report(25, { bootcount: '7', svn: '5' }), lower, reused)
+  expect((await evaluate()).map(signs)).toEqual([['rollback'], ['counter-reuse']])
+  await insert({ ...reused, revision: 1, standing: 'counted' }, { ...lower, revision: 1, standing: 'stale-counter' })
+  expect(await evaluate()).toEqual([])
+  // Another report of the same counter leads to it, and still its standing is the newest one.
+  await insert({ ...report(10), device: 'reused', device_key: 'key-r', bootcount: reused.bootcount, digest: reused.digest })
+  expect(await evaluate()).toEqual([])
+}))
