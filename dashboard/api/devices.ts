@@ -49,14 +49,13 @@ export function deviceRoutes(api: Api, deps: ApiDeps): void {
   }, async ({ params: { id }, query }): Promise<DeviceDetail> => {
     const scope = scopeOf(deps, query)
     const { fleet } = scope
-    const known = await readDevices(clickhouse, { scope, merges: await readMerges(clickhouse, fleet), limit: 1, only: [id] })
-    const [summary] = await deviceSummaries(deps, fleet, known)
-    if (summary === undefined) throw new Refused('not-found', `fleet ${fleet} has not heard of device ${id}`)
-    const [timeline, credentials, versions, alerts, history, states, refusals] = await Promise.all([
-      readDeviceTimeline(clickhouse, fleet, id), readDeviceCredentials(clickhouse, fleet, id), readDeviceVersions(clickhouse, fleet, id),
+    const summaries = async () => deviceSummaries(deps, fleet, await readDevices(clickhouse, { scope, merges: await readMerges(clickhouse, fleet), limit: 1, only: [id] }))
+    const [[summary], timeline, credentials, versions, alerts, history, states, refusals] = await Promise.all([
+      summaries(), readDeviceTimeline(clickhouse, fleet, id), readDeviceCredentials(clickhouse, fleet, id), readDeviceVersions(clickhouse, fleet, id),
       readAlerts(clickhouse, fleet, { limit: 50, state: 'open', devices: [id] }), readEvents(clickhouse, fleet, { subjects: [`device:${id}`, `rebase:${id}`], limit: 200 }), readDeviceStates(clickhouse, fleet),
       readRefusals(clickhouse, fleet, { limit: 100, device: id }),
     ])
+    if (summary === undefined) throw new Refused('not-found', `fleet ${fleet} has not heard of device ${id}`)
     return {
       ...summary, timeline, credentials, versions, history, refusals,
       registry: states.of(id),

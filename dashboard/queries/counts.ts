@@ -48,7 +48,8 @@ const ONE_BY_ONE = `
          groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level IN ('payload-signed', 'transport-authenticated')) AS verified,
          groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified,
          min(its.provisional) AS provisional, min(event_time) AS first_seen, max(event_time) AS last_seen,
-         max((its.evidence, event_time, id, title, signature, toString(severity))) AS strongest, min((event_time, id)) AS oldest, max((event_time, id)) AS newest,
+         argMax((its.evidence, event_time, id, title, signature, toString(severity)), (its.evidence, event_time, id)) AS strongest,
+         (min(event_time), argMin(id, event_time)) AS oldest, (max(event_time), argMax(id, event_time)) AS newest,
          groupUniqArrayIf(toString(swversion), swversion != '') AS swversions, groupUniqArrayIf(toString(compartment), compartment != '') AS compartments,
          groupUniqArrayArray(its.modules) AS modules`
 const ONE = 'bucket, evidence, kind, event_time, id, partition, offset, device, device_number, auth_level, provisional, title, signature, severity, swversion, compartment'

@@ -16,8 +16,12 @@ import { MERGED, mergeParams, scopeParams, type Scope } from './scope.ts'
  */
 const MOVED = `(SELECT groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) FROM revised_crashes
     WHERE fleet = {fleet:String} AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)})`
+const EDGES = `((event_time >= {first:DateTime64(3)} AND event_time < {first_end:DateTime64(3)}) OR (event_time >= {middle_hour:DateTime64(3)} AND event_time < {middle_end:DateTime64(3)})
+          OR (event_time >= {last_hour:DateTime64(3)} AND event_time < {to:DateTime64(3)}))`
+/** Hours that no range of the key tells: all of both spans are looked through for them. */
+const EDGES_AND_OTHERS = `toUnixTimestamp(toStartOfHour(event_time)) IN {single:Array(UInt32)}`
 const COUNTED_HOURS = {
-  sql: `
+  sql: (SINGLE: string) => `
 SELECT grouping(half) = 0 AS by_half, grouping(evidence) = 0 AS by_evidence, half, evidence, slot, groupBitmapMerge(sets.crashes) AS crashes,
        bitmapOrCardinality(groupBitmapMergeState(verified), groupBitmapMergeState(unverified)) AS devices
 FROM
@@ -34,8 +38,7 @@ FROM
     FROM
     (
         SELECT event_time, evidence, partition, offset, device, device_number, auth_level FROM crashes FINAL
-        WHERE fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND event_time < {to:DateTime64(3)} AND toUnixTimestamp(toStartOfHour(event_time)) IN {single:Array(UInt32)}
-          AND event_time >= {first:DateTime64(3)}
+        WHERE fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)} AND ${SINGLE}
         UNION ALL
         SELECT event_time, evidence, partition, offset, device, device_number, auth_level FROM revised_crashes FINAL
         WHERE fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)}
@@ -50,8 +53,10 @@ GROUP BY GROUPING SETS ((slot), (half), (half, evidence))`,
 // Hours from which crashes were taken away (overrun device forget): sets of devices can't tell what is left.
 const TAKEN_AWAY = {
   sql: `
-SELECT DISTINCT toUnixTimestamp(toStartOfHour(event_time)) AS hour FROM revised_crashes FINAL
-WHERE fleet = {fleet:String} AND standing NOT IN ('counted', 'claimed') AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)}`,
+SELECT DISTINCT toUnixTimestamp(start) AS hour FROM fleet_counts
+WHERE fleet = {fleet:String} AND start >= {first:DateTime64(3)} AND start < {to:DateTime64(3)}
+  AND bitmapHasAny(fleet_counts.crashes, (SELECT groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) FROM revised_crashes FINAL
+    WHERE fleet = {fleet:String} AND standing NOT IN ('counted', 'claimed') AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)}))`,
   row: z.object({ hour: number }),
 }
 
@@ -102,8 +107,12 @@ export async function readChanges(clickhouse: ClickHouse, scope: Scope, middle: 
 
 async function countHours(clickhouse: ClickHouse, params: Record<string, unknown>, edges: readonly number[]): Promise<z.output<typeof COUNTED_HOURS.row>[]> {
   const takenAway = await ask(clickhouse, TAKEN_AWAY, params)
-  const single = [...edges.map((edge) => Math.floor(edge / HOUR) * HOUR / 1000), ...takenAway.map(({ hour }) => hour)]
-  return ask(clickhouse, COUNTED_HOURS, { ...params, single: [...new Set(single)] })
+  const [first = 0, middle = 0, last = 0] = edges.map((edge) => Math.floor(edge / HOUR) * HOUR)
+  const single = [...[first, middle, last].map((ms) => ms / 1000), ...takenAway.map(({ hour }) => hour)]
+  const SQL = COUNTED_HOURS.sql(takenAway.length === 0 ? EDGES : EDGES_AND_OTHERS)
+  return ask(clickhouse, { sql: SQL, row: COUNTED_HOURS.row }, {
+    ...params, single: [...new Set(single)], first_end: sqlTime(first + HOUR), middle_hour: sqlTime(middle), middle_end: sqlTime(middle + HOUR), last_hour: sqlTime(last),
+  })
 }
 
 async function countWaiting(clickhouse: ClickHouse, scope: Scope): Promise<z.output<typeof WAITING.row>> {

@@ -40,7 +40,7 @@ export async function ingestBeside({ directory, now, print }: { directory: strin
       return answerOf<FromLoad & { kind: 'done' }>(load)
     }
     const bucket = (await world.someBuckets())[0]!
-    const range = (days: number) => `from=${new Date(now - days * 86_400_000).toISOString()}&to=${new Date(now).toISOString()}`
+    const range = (days: number) => `from=${new Date(Math.ceil((now - days * 86_400_000) / 3_600_000) * 3_600_000).toISOString()}`
     const pages = ['overview', `buckets?${range(1)}`, `buckets/${bucket}?${range(1)}`, `buckets?${range(28)}`, `buckets/${bucket}?${range(28)}`]
     for (const page of pages) await world.get(page)
     await play(3)
