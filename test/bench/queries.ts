@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createDetectors } from '../../dashboard/detect/detectors.ts'
+import { readDeviceTimeline } from '../../dashboard/queries/device.ts'
 import { createLogger } from '../../infra/service/logger.ts'
 import { createMetrics } from '../../infra/service/metrics.ts'
 import type { Figure } from './bench.ts'
@@ -80,7 +81,7 @@ async function measure(world: World, print: (figure: Figure) => void): Promise<v
     pages.push({ name: `bucket list, ${name}`, times, aim, path: () => `buckets?${range(days)}` })
     for (const [what, part] of Object.entries(BUCKET_PAGE)) pages.push({ name: `${what}, ${name}`, times, aim, path: (turn) => ofBucket(turn, part, days) })
   }
-  pages.push({ name: 'device, its timeline', times: 20, aim: 100, path: (turn) => `devices/${devices[turn % devices.length]}?${range(1)}` })
+  pages.push({ name: 'device page, 24 h', times: 20, aim: 200, path: (turn) => `devices/${devices[turn % devices.length]}?${range(1)}` })
   for (const { name, times, aim, path } of pages) {
     const cold = await world.timed(() => world.get(path(0)))
     const warm: { ms: number; cpuMs: number }[] = []
@@ -89,6 +90,10 @@ async function measure(world: World, print: (figure: Figure) => void): Promise<v
     print({ name: `${name}: p95`, value: p95, unit: 'ms', baseline: aim, ratio: p95 / aim, aim: 1 })
     print({ name: `${name}: first, median, engine's CPU`, value: cold.ms, unit: `ms, ${percentile(warm.map(({ ms }) => ms), 0.5).toFixed(0)} ms, ${percentile(warm.map(({ cpuMs }) => cpuMs), 0.5).toFixed(0)} ms` })
   }
+  const timelines: number[] = []
+  for (let turn = 0; turn < 20; turn++) timelines.push((await world.timed(() => readDeviceTimeline(world.clickhouse, 'default', devices[turn % devices.length]!))).ms)
+  const p95 = percentile(timelines, 0.95)
+  print({ name: 'a device\'s timeline: p95', value: p95, unit: 'ms', baseline: 100, ratio: p95 / 100, aim: 1 })
   await detect(world, 'quiet', print)
   await attack(world)
   await detect(world, 'beside a campaign', print)
