@@ -111,7 +111,7 @@ interface HitRow {
 const WITHIN = `${COUNTED_SQL} AND event_time <= {now:DateTime64(3, 'UTC')} AND event_time > {now:DateTime64(3, 'UTC')}`
 const SETTINGS = `SETTINGS max_execution_time = 30, ${ENGINE_SETTINGS_SQL}`
 
-// Asked only when something is suspicious; at 100 M rows in 28 days: one day with 14 columns and a week with 3.
+// Asked only when something is suspicious; at 100 M rows in 28 days: one day with 14 columns, and a week of those devices' own rows.
 const HIT_SQL = `
 WITH ${MERGED_SQL}, ${PEER_NETWORK_SQL}, hit AS
 (
@@ -128,7 +128,7 @@ WITH ${MERGED_SQL}, ${PEER_NETWORK_SQL}, hit AS
 SELECT hit.*, ifNull(others, 0) AS others
 FROM hit LEFT JOIN
 (
-  SELECT device, uniqExact(merged_into(bucket)) - 1 AS others FROM crashes FINAL
+  SELECT device, uniqExact(merged_into(bucket)) - 1 AS others FROM device_crashes FINAL
   WHERE ${WITHIN} - INTERVAL 7 DAY AND device IN (SELECT device FROM hit)
   GROUP BY device
 ) AS week USING (device)
