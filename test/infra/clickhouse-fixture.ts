@@ -34,7 +34,7 @@ export async function rowsOf<T>(clickhouse: ClickHouse, query: string, query_par
 
 /** Asks again until it answers true; a test waits for a condition, never for seconds. */
 export async function until(condition: () => Promise<boolean> | boolean, what: string): Promise<void> {
-  const deadline = Date.now() + 30_000
+  const deadline = Date.now() + 90_000
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`never happened: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 20))
