@@ -4,7 +4,8 @@ import type { Analysis } from '../../symbolicate/contract.ts'
 import { createInserter } from '../../symbolicate/insert.ts'
 import { createWorkerMetrics } from '../../symbolicate/metrics.ts'
 import { unreadable } from '../../symbolicate/unreadable.ts'
-import { analysedColumns, claimsOf, dateTime, rowOf, type CrashRow } from '../../symbolicate/write.ts'
+import { written } from '../../symbolicate/queries/written.ts'
+import { analysedColumns, claimsOf, dateTime, renewedRow, revised, rowOf, type CrashRow } from '../../symbolicate/write.ts'
 import { quietLogger, rowsOf, startTestClickHouse, type TestClickHouse } from '../infra/clickhouse-fixture.ts'
 import { accepted, STORY } from './world.ts'
 
@@ -64,4 +65,20 @@ test('crashes of any month go in as one block', async () => {
 
 test('a time beyond what the table can hold is its last moment', () => {
   expect(dateTime(Number.MAX_SAFE_INTEGER)).toBe('2299-12-31 23:59:59.999')
+})
+
+test('an entry that is read again keeps its revision when it says the same, and has the next one, with its first bucket, when it does not', async () => {
+  const first = row()
+  await inserter().insert('crashes', [first], () => true)
+  const before = async () => (await written(server.clickhouse, [first.id])).get(first.id)![0]!
+  const same = revised(first, await before())
+  expect([same.revision, same.first_bucket]).toEqual([0, ''])
+  const moved = revised({ ...first, bucket: 'ffffffffffffffff' }, await before())
+  expect([moved.revision, moved.first_bucket]).toEqual([1, first.bucket])
+  await inserter().insert('crashes', [moved], () => true)
+  const again = revised(moved, await before())
+  expect([again.revision, again.first_bucket]).toEqual([1, first.bucket])
+  const back = revised(first, await before())
+  expect([back.revision, back.first_bucket]).toEqual([2, first.bucket])
+  expect(renewedRow(back, analysedColumns(unreadable('dump-truncated', 'better', { contentType: 'text/plain', claims: {} }), 0, STORY))).toMatchObject({ revision: 3, first_bucket: first.bucket })
 })
