@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
  * The processes of a tree and their memory, from /proc (Linux only; proc(5)). Resident memory counts a shared page in
  * each process that has it; the proportional one divides it among them, and is what the machine really gives.
  */
-export interface Process { pid: number; command: string; residentBytes: number; proportionalBytes: number }
+export interface Process { pid: number; command: string; residentBytes: number; proportionalBytes: number; /** Without mapped files, which the kernel takes back when it likes: the log is one. */ anonymousBytes: number }
 
 /** `root` and all its descendants. What ends meanwhile is left out. */
 export function processesOf(root: number): Process[] {
@@ -17,7 +17,7 @@ export function processesOf(root: number): Process[] {
   return [...parents.keys()].filter(belongs).flatMap((pid) => {
     const memory = readProc(pid, 'smaps_rollup')
     const command = readProc(pid, 'cmdline')
-    return memory === null || command === null ? [] : [{ pid, command: command.replaceAll('\0', ' '), residentBytes: bytesOf(memory, 'Rss'), proportionalBytes: bytesOf(memory, 'Pss') }]
+    return memory === null || command === null ? [] : [{ pid, command: command.replaceAll('\0', ' '), residentBytes: bytesOf(memory, 'Rss'), proportionalBytes: bytesOf(memory, 'Pss'), anonymousBytes: bytesOf(memory, 'Anonymous') }]
   })
 }
 
