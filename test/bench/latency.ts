@@ -69,7 +69,9 @@ export async function measureLatency(server: Server, devices: readonly FleetDevi
   const refusals = [...cold.refusals, ...warm.refusals]
   if (acknowledged.length === 0) throw new Error(`no report was acknowledged: ${refusals[0]}`)
   const all = [...cold.acknowledged, ...acknowledged]
-  const { found, more } = await identify(server, new Set(all.map(({ id }) => id)))
+  // What is still on its way when the load ends is late, not lost.
+  let { found, more } = await identify(server, new Set(all.map(({ id }) => id)))
+  for (const until = Date.now() + GIVE_UP_MS; found < all.length && Date.now() < until;) ({ found, more } = await identify(server, new Set(all.map(({ id }) => id))))
   const latencies = latenciesOf(sights)
   const coldLatencies = latenciesOf(cold.sights)
 
