@@ -1,3 +1,4 @@
+import { countsOf } from '../queries/counts.ts'
 import type { Detector, DetectorInput, Finding } from './finding.ts'
 import type { SpreadStratum } from './settings.ts'
 import { commonParams, COUNTED_SQL, CURRENT_SQL, ENGINE_SETTINGS_SQL, FACES_NETWORK_SQL, MERGED_SQL, membersOf } from './counted.ts'
@@ -5,7 +6,6 @@ import { STRATA } from './finding.ts'
 import { describeSpread } from './spread-evidence.ts'
 import { readSurroundings, sharedNetwork, type Surroundings } from './surroundings.ts'
 import { LN_TAIL_SQL } from './tail.ts'
-import { countsOf } from '../queries/counts.ts'
 import { DAY, HOUR, msOf, sqlTime } from './time.ts'
 
 /**
@@ -32,7 +32,7 @@ import { DAY, HOUR, msOf, sqlTime } from './time.ts'
  * that pages are counted from (queries/counts.ts), so that they take as long at any number of crashes. Days are those of UTC; the
  * first and the last are parts of one, which dispersion leaves out. Sets don't know firmware: whether a bucket was there
  * before a release is asked of its own rows, and only where it matters. Measured at 10 M crashes in 28 days with all of
- * 600 buckets surprising: 0.4 s of CPU for the day and 0.6 s for the history.
+ * 600 buckets surprising: 0.3 s of CPU for finding them, 1.3 s for comparing them with their history.
  */
 
 const IS_NEW_SQL = `(swname, swversion) -> has({released:Array(String)}, concat(swname, ' ', swversion)) AS is_new`

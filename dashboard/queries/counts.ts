@@ -22,7 +22,6 @@ import type { Scope } from './scope.ts'
  */
 const ROW = 'bucket, evidence, kind, waiting, start, crashes, verified, unverified, provisional, first_seen, last_seen, strongest, oldest, newest, swversions, compartments, modules'
 
-
 const OF_FLEET = `fleet = {fleet:String} AND (empty({only:Array(String)}) OR bucket IN {only:Array(String)})`
 const SPANS = `((span = 604800 AND bucket_counts.start >= {weeks_from:DateTime64(3)} AND bucket_counts.start < {weeks_to:DateTime64(3)})
       OR (span = 86400 AND bucket_counts.start >= {days_from:DateTime64(3)} AND bucket_counts.start < {weeks_from:DateTime64(3)})
