@@ -16,12 +16,15 @@ export async function startServer(command: string, args: readonly string[], read
 function untilReady(child: ChildProcess, ready: RegExp): Promise<void> {
   return new Promise((resolve, reject) => {
     let output = ''
+    const outputs = [child.stdout!, child.stderr!]
     const read = (chunk: Buffer) => {
-      if (output.length < 1_000_000) output += chunk.toString()
-      if (ready.test(output)) resolve()
+      output += chunk.toString()
+      if (!ready.test(output)) return
+      // What it says from now on is thrown away unread, so that it costs the process under measurement nothing.
+      for (const stream of outputs) stream.off('data', read).resume()
+      resolve()
     }
-    child.stdout!.on('data', read)
-    child.stderr!.on('data', read)
+    for (const stream of outputs) stream.on('data', read)
     child.once('error', reject)
     child.once('exit', (code, signal) => reject(new Error(`${child.spawnfile} ended (${code ?? signal}) before it was ready:\n${output.slice(-2_000)}`)))
   })
