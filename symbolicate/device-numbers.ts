@@ -13,7 +13,7 @@ import { deviceKey, knownNumbers, type OfFleet } from './queries/device-numbers.
  */
 export interface DeviceNumbers {
   /** The number of each device, by `deviceKey`; `crashes` in the order of the log. */
-  of(partition: number, crashes: readonly (OfFleet & { offset: number })[]): Promise<Map<string, number>>
+  of(crashes: readonly (OfFleet & { partition: number; offset: number })[]): Promise<Map<string, number>>
   forget(): void
 }
 
@@ -22,14 +22,14 @@ const REMEMBERED = 50_000
 export function createDeviceNumbers(clickhouse: ClickHouse): DeviceNumbers {
   const given = new LRUCache<string, number>({ max: REMEMBERED })
   return {
-    async of(partition, crashes) {
+    async of(crashes) {
       const unknown = new Map(crashes.filter((crash) => !given.has(deviceKey(crash))).map((crash) => [deviceKey(crash), crash]))
       const known = await knownNumbers(clickhouse, [...unknown.values()])
       const numbers = new Map<string, number>()
       for (const crash of crashes) {
         const key = deviceKey(crash)
         // 0 says that there is none.
-        const number = known.get(key) ?? given.get(key) ?? partition * 2 ** 40 + crash.offset + 1
+        const number = known.get(key) ?? given.get(key) ?? crash.partition * 2 ** 40 + crash.offset + 1
         given.set(key, number)
         numbers.set(key, number)
       }

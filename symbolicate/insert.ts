@@ -1,4 +1,3 @@
-import { setImmediate as soon } from 'node:timers/promises'
 import type { ClickHouse } from '../infra/clickhouse/client.ts'
 import { ClickHouseError } from '@clickhouse/client'
 import { BrokenWorld, messageOf } from '../infra/service/errors.ts'
@@ -8,12 +7,9 @@ import type { WorkerMetrics } from './metrics.ts'
 /**
  * Rows into ClickHouse. While it is away the same block is offered again, for as long as it takes: the log holds what
  * comes meanwhile. A row that ClickHouse refuses for what it says is handed back, and the others are written.
- *
- * What several partitions offer while a block of the same table is under way goes into one block after it: a block into
- * `crashes` costs the engine 0.2 s of CPU for its dozen views before its first row, and 0.5 ms for each row.
  */
 export interface Inserter {
-  /** Resolves when all rows but the refused are acknowledged; rejects with BrokenWorld `stopped` when it failed and `givenUp()` is true of all whose rows were in the block. */
+  /** Resolves when all rows but the refused are acknowledged; rejects with BrokenWorld `stopped` when it failed and `givenUp()` is true. */
   insert<Row extends object>(table: string, rows: readonly Row[], givenUp: () => boolean): Promise<{ refused: { row: Row; reason: string }[] }>
 }
 
@@ -22,8 +18,6 @@ const ONE_BLOCK = { input_format_parallel_parsing: 0, max_partitions_per_insert_
 /** Beyond it JSON is cut into several inserts; each may be repeated like the whole. */
 const BLOCK_BYTES = 16 * 2 ** 20
 
-interface Offer { rows: readonly object[]; givenUp: () => boolean; done: PromiseWithResolvers<Map<object, string>> }
-
 export function createInserter({ clickhouse, logger, metrics, retryMs, retryMaxMs }: {
   clickhouse: ClickHouse
   logger: Logger
@@ -31,9 +25,6 @@ export function createInserter({ clickhouse, logger, metrics, retryMs, retryMaxM
   retryMs: number
   retryMaxMs: number
 }): Inserter {
-  /** By table, what waits for the block under way. */
-  const offers = new Map<string, Offer[]>()
-
   async function once(table: string, rows: readonly object[]) {
     const began = performance.now()
     await clickhouse.insert({ table, values: rows, format: 'JSONEachRow', clickhouse_settings: ONE_BLOCK })
@@ -60,36 +51,11 @@ export function createInserter({ clickhouse, logger, metrics, retryMs, retryMaxM
     }
   }
 
-  async function work(table: string, waiting: Offer[]): Promise<void> {
-    // Partitions that were fetched together ask in the same turn.
-    await soon()
-    while (waiting.length > 0) {
-      const together = waiting.splice(0)
-      const refused = new Map<object, string>()
-      try {
-        for (const part of parts(together.flatMap(({ rows }) => rows))) {
-          for (const { row, reason } of await block(table, part, () => together.every(({ givenUp }) => givenUp()))) refused.set(row, reason)
-        }
-        for (const { done } of together) done.resolve(refused)
-      } catch (error) {
-        for (const { done } of together) done.reject(error)
-      }
-    }
-    offers.delete(table)
-  }
-
   return {
     async insert(table, rows, givenUp) {
-      const mine: Offer = { rows, givenUp, done: Promise.withResolvers() }
-      const waiting = offers.get(table)
-      if (waiting !== undefined) waiting.push(mine)
-      else {
-        const first = [mine]
-        offers.set(table, first)
-        void work(table, first)
-      }
-      const refused = await mine.done.promise
-      return { refused: rows.flatMap((row) => (refused.has(row) ? [{ row, reason: refused.get(row)! }] : [])) }
+      const refused = []
+      for (const part of parts(rows)) refused.push(...await block(table, part, givenUp))
+      return { refused }
     },
   }
 }

@@ -12,6 +12,7 @@ import { createArrivals } from './arrivals.ts'
 import { createClaimed } from './claimed.ts'
 import type { WorkerSettings } from './config.ts'
 import type { Analysis, Archive } from './contract.ts'
+import { createConvoy } from './convoy.ts'
 import { bury, REPLAY_OF, type DeadLetter } from './dead-letter.ts'
 import { createDeviceNumbers } from './device-numbers.ts'
 import { writeFacts, type Facts } from './facts.ts'
@@ -35,8 +36,9 @@ import { claimedRowOf, dateTime, revised, rowOf, type CrashRow } from './write.t
  * From the log to the table. Promise: every acknowledged crash ends as exactly one crash in every count, or as one dead
  * letter with its reason; kill -9 anywhere, duplicates and rebalances included.
  *
- * A batch: decode; drop what is there already; archive the dumps as one object, while the pool analyses them; one block
- * into `crashes`; the dead letters; then, as its own row, the position. What is half done when the process dies is done
+ * A batch, together with those of other partitions that are there (convoy.ts): decode; drop what is there already; archive
+ * the dumps as one object a partition, while the pool analyses them; one block into `crashes`; the dead letters; then, as
+ * their own rows, the positions. What is half done when the process dies is done
  * again and says the same key: that of a row (fleet, event time, id) comes from ingest, and everything that counts counts
  * keys. So a re-read entry is written again, for the views that a kill may have cut off and because symbols may have come
  * meanwhile: then it says something else and has the next revision (write.ts); only an entry whose crash the table holds from another place in the log is a duplicate.
@@ -74,10 +76,14 @@ export interface Worker {
 }
 
 /** A crash and where the log holds it. */
-interface Item { crash: AcceptedCrash; entry: LogEntry }
+interface Item { crash: AcceptedCrash; entry: LogEntry; batch: LogBatch }
+interface Letter extends DeadLetter { batch: LogBatch }
 interface Done extends Item { row: CrashRow }
 /** Written later than its batch: a slow dump, or a crash whose named crash is not there yet. */
 interface Late { item: Item; row: (givenUp: () => boolean) => Promise<CrashRow> }
+
+/** A convoy's names and keys go to ClickHouse in one address. */
+const CONVOY_ENTRIES = 1_024
 
 export function createWorker({ settings, log, blobs, symbols, clickhouse, clock, logger, metrics: registry, tracing = NO_TRACING }: WorkerDeps): Worker {
   const metrics = createWorkerMetrics(registry)
@@ -113,23 +119,27 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     return nextOffset(clickhouse, TOPIC_ACCEPTED, partition)
   }
 
-  const traced = (batch: LogBatch): Promise<void> => tracing.span('symbolicate batch', {
-    kind: 'consumer', links: batch.entries.map(({ headers }) => headers),
-    attributes: { 'messaging.batch.message_count': batch.entries.length, 'messaging.destination.partition.id': String(batch.partition) },
-  }, () => handle(batch))
+  const convoy = createConvoy((batches) => tracing.span('symbolicate batch', {
+    kind: 'consumer', links: batches.flatMap(({ entries }) => entries.map(({ headers }) => headers)),
+    attributes: {
+      'messaging.batch.message_count': batches.reduce((sum, { entries }) => sum + entries.length, 0),
+      'messaging.destination.partition.id': batches.map(({ partition }) => partition).join(' '),
+    },
+  }, () => handle(batches)), { maxEntries: CONVOY_ENTRIES, isStopping })
 
-  async function handle(batch: LogBatch): Promise<void> {
-    const inflight = inflights.get(batch.partition) ?? createInflight()
-    const givenUp = () => stopping || batch.stale()
-    const { items, facts, letters } = decodeBatch(batch)
+  async function handle(batches: readonly LogBatch[]): Promise<void> {
+    const givenUp = () => stopping || batches.every((batch) => batch.stale())
+    // As of now: a partition that is lost and comes back begins anew.
+    const inflightOf = new Map(batches.map((batch) => [batch, inflights.get(batch.partition) ?? createInflight()]))
+    const { items, facts, letters } = decodeBatches(batches)
     const [there, used, marks] = await Promise.all([
       written(clickhouse, [...new Set(items.map(({ crash }) => crash.id))]),
       usedCounters(clickhouse, items.flatMap(({ crash }) => counterOf(crash) ?? [])),
       marksOf(clickhouse, items.map(({ crash }) => crash)),
     ])
-    const kept = withoutDuplicates(batch, items, there)
-    const judged = judgeCounters(batch, kept, used).map((item) => marked(item, marks))
-    const numbers = await deviceNumbers.of(batch.partition, judged.map(({ crash: { fleet, deviceId: device }, entry: { offset } }) => ({ fleet, device, offset })))
+    const kept = withoutDuplicates(items, there)
+    const judged = judgeCounters(kept, used).map((item) => marked(item, marks))
+    const numbers = await deviceNumbers.of(judged.map(({ crash: { fleet, deviceId: device }, entry: { offset }, batch: { partition } }) => ({ fleet, device, partition, offset })))
 
     for (const { crash, entry } of judged) {
       underWay.set(crash.id, counterKeyOf(crash))
@@ -140,16 +150,18 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       const claims = judged.filter(({ crash }) => crash.claimedOf !== undefined)
       const work = judged.filter(({ crash }) => crash.claimedOf === undefined).map((item) => ({ item, ...process(inputOf(item.crash)) }))
       const [places] = await Promise.all([
-        archive(blobs, batch.topic, batch.partition, judged.map(({ crash, entry }) => ({ crash, offset: entry.offset }))),
+        Promise.all(batches.map((batch) => packed(batch, judged.filter((item) => item.batch === batch)))),
         Promise.all(work.map(({ analysis, slow }) => Promise.race([analysis, slow]))),
       ])
-      const placeOf = new Map(judged.map(({ crash }, index) => [crash.id, places[index] as Archive]))
-      const numberOf = ({ crash: { fleet, deviceId: device } }: Item) => numbers.get(deviceKey({ fleet, device })) as number
+      const placeOf = new Map(places.flat())
       const settled = (row: CrashRow): CrashRow => {
         const before = newestOf(there.get(row.id) ?? [])
         return before === undefined ? row : revised(row, before)
       }
-      const found = (item: Item) => foundAt(batch, item, { deviceNumber: numberOf(item), archive: placeOf.get(item.crash.id) as Archive })
+      const found = ({ crash, entry, batch: { topic, partition } }: Item) => ({
+        accepted: crash, position: { topic, partition, offset: entry.offset }, revision: 0,
+        deviceNumber: numbers.get(deviceKey({ fleet: crash.fleet, device: crash.deviceId })) as number, archive: placeOf.get(crash.id) as Archive,
+      })
       const ready: Done[] = []
       const late: Late[] = []
       for (const { item, analysis } of work) {
@@ -158,33 +170,43 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
         if (now === null) late.push({ item, row: async (givenUp) => row(await again(analysis, item.crash, givenUp)) })
         else ready.push({ ...item, row: row(now) })
       }
-      if (batch.stale()) return
-      await writeCrashes(ready, letters, givenUp)
+      if (batches.every((batch) => batch.stale())) return
+      await writeCrashes(ready.filter(isOwned), letters, givenUp)
       const standing = await claimed.present(claims.map(({ crash }) => crash.claimedOf as string))
       const known: Done[] = []
       for (const item of claims) {
         const named = standing.get(item.crash.claimedOf as string)
-        if (named === undefined) late.push({ item, row: async () => settled(await claimedRow(item, found(item))) })
+        if (named === undefined) late.push({ item, row: async () => settled(await claimedRow(item.crash, found(item))) })
         else known.push({ ...item, row: settled(claimedRowOf(found(item), named, clock.now())) })
       }
-      await writeCrashes(known, letters, givenUp)
+      await writeCrashes(known.filter(isOwned), letters, givenUp)
       await writeFacts(facts, inserter, givenUp)
       metrics.event('fact', facts.heartbeats.length + facts.refused.length)
-      await tellGap(batch, { clickhouse, inserter, logger, metrics, now: clock.now(), givenUp })
-      await bury(letters, batch, { log, inserter, metrics, now: clock.now(), givenUp })
+      const owned = batches.filter((batch) => !batch.stale())
+      for (const batch of owned) {
+        await tellGap(batch, { clickhouse, inserter, logger, metrics, now: clock.now(), givenUp })
+        await bury(letters.filter((letter) => letter.batch === batch), batch, { log, inserter, metrics, now: clock.now(), givenUp })
+      }
       metrics.event('duplicate', items.length - kept.length)
 
-      inflight.read(endOf(batch), late.map(({ item }) => item.entry.offset))
-      await writePosition(batch, inflight, givenUp)
-      for (const straggler of late) {
+      const positions = owned.map((batch) => ({ batch, inflight: inflightOf.get(batch) as Inflight }))
+      const followed = late.filter(({ item }) => owned.includes(item.batch))
+      for (const { batch, inflight } of positions) inflight.read(endOf(batch), followed.filter(({ item }) => item.batch === batch).map(({ item }) => item.entry.offset))
+      await writePositions(positions, givenUp)
+      for (const straggler of followed) {
         handedOn.add(straggler.item.crash.id)
-        track(stragglers, follow(batch, inflight, straggler))
+        track(stragglers, follow(straggler, inflightOf.get(straggler.item.batch) as Inflight))
         metrics.stragglers(stragglers.size)
       }
       while (stragglers.size >= settings.stragglers && !givenUp()) await Promise.race(stragglers)
     } finally {
       for (const { crash } of judged) if (!handedOn.has(crash.id)) forget(crash.id)
     }
+  }
+
+  async function packed({ topic, partition }: LogBatch, items: readonly Item[]): Promise<(readonly [id: string, Archive])[]> {
+    const places = await archive(blobs, topic, partition, items.map(({ crash, entry }) => ({ crash, offset: entry.offset })))
+    return items.map(({ crash }, index) => [crash.id, places[index] as Archive] as const)
   }
 
   function forget(id: string): void {
@@ -194,14 +216,15 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   }
 
   /** The end of a late one: its row, then the position. Until then a restart reads it again. */
-  async function follow(batch: LogBatch, inflight: Inflight, { item, row }: Late): Promise<void> {
+  async function follow({ item, row }: Late, inflight: Inflight): Promise<void> {
+    const { batch } = item
     const givenUp = () => stopping || batch.stale()
     try {
-      const letters: DeadLetter[] = []
+      const letters: Letter[] = []
       await writeCrashes([{ ...item, row: await row(givenUp) }], letters, givenUp)
       await bury(letters, batch, { log, inserter, metrics, now: clock.now(), givenUp })
       inflight.finish(item.entry.offset)
-      await writePosition(batch, inflight, givenUp)
+      await writePositions([{ batch, inflight }], givenUp)
     } catch (error) {
       if (!givenUp()) logger.error({ stage: 'worker', crash: item.crash.id, topic: batch.topic, partition: batch.partition, offset: item.entry.offset, reason: messageOf(error) }, 'a slow dump was left to the next start')
     } finally {
@@ -211,7 +234,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   }
 
   /** Without a row of the named crash, what is left is that it crashed. */
-  async function claimedRow({ crash }: Item, found: ReturnType<typeof foundAt>): Promise<CrashRow> {
+  async function claimedRow(crash: AcceptedCrash, found: Parameters<typeof claimedRowOf>[0]): Promise<CrashRow> {
     const named = await claimed.awaited(crash.claimedOf as string)
     if (named !== null) return claimedRowOf(found, named, clock.now())
     const analysis = unreadable('dump-missing', `the device named crash ${crash.claimedOf} instead of sending a dump, and that crash has no row`, crash)
@@ -239,12 +262,12 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   }
 
   /** Appends to `letters` the rows that ClickHouse refuses. */
-  async function writeCrashes(crashes: readonly Done[], letters: DeadLetter[], givenUp: () => boolean): Promise<void> {
+  async function writeCrashes(crashes: readonly Done[], letters: Letter[], givenUp: () => boolean): Promise<void> {
     if (crashes.length === 0) return
-    const entries = new Map(crashes.map(({ crash, entry }) => [crash.id, entry]))
+    const sources = new Map(crashes.map(({ crash, entry, batch }) => [crash.id, { entry, batch }]))
     const { refused } = await tracing.span('insert crashes', { kind: 'client', attributes: { 'db.system.name': 'clickhouse', 'db.operation.batch.size': crashes.length } },
       () => inserter.insert('crashes', crashes.map(({ row }) => row), givenUp))
-    for (const { row, reason } of refused) letters.push({ slug: 'row-refused', reason, entry: entries.get(row.id) as LogEntry })
+    for (const { row, reason } of refused) letters.push({ slug: 'row-refused', reason, ...sources.get(row.id) as Pick<Item, 'entry' | 'batch'> })
     for (const { crash, row } of crashes) {
       spans.get(crash.id)?.set({ 'overrun.status': row.status, 'overrun.bucket': row.bucket })
       metrics.written((clock.now() - crash.receivedAt) / 1000)
@@ -255,16 +278,16 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     metrics.event('written', crashes.length - refused.length)
   }
 
-  async function writePosition(batch: LogBatch, inflight: Inflight, givenUp: () => boolean): Promise<void> {
-    const { topic, partition } = batch
-    if (inflight.position === null) return
-    await inserter.insert('positions', [{ topic, partition, next_offset: inflight.position, written_at: dateTime(clock.now()) }], givenUp)
+  async function writePositions(positions: readonly { batch: LogBatch; inflight: Inflight }[], givenUp: () => boolean): Promise<void> {
+    const rows = positions.flatMap(({ batch: { topic, partition }, inflight: { position } }) =>
+      (position === null ? [] : [{ topic, partition, next_offset: position, written_at: dateTime(clock.now()) }]))
+    if (rows.length > 0) await inserter.insert('positions', rows, givenUp)
   }
 
-  /** What the table holds from another place in the log, or what this batch or a slow dump has already. */
-  function withoutDuplicates(batch: LogBatch, items: readonly Item[], there: ReadonlyMap<string, readonly Written[]>): Item[] {
+  /** What the table holds from another place in the log, or what comes twice here or is under way as a slow dump. */
+  function withoutDuplicates(items: readonly Item[], there: ReadonlyMap<string, readonly Written[]>): Item[] {
     const seen = new Set<string>()
-    return items.filter(({ crash: { id }, entry }) => {
+    return items.filter(({ crash: { id }, entry, batch }) => {
       const places = there.get(id) ?? []
       const reread = places.some((place) => place.topic === batch.topic && place.partition === batch.partition && place.offset === entry.offset)
       const duplicate = seen.has(id) || underWay.has(id) || (places.length > 0 && !reread)
@@ -274,7 +297,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
   }
 
   /** The later of two reports with the same counters and other bytes reused them, whatever ingest saw of them. */
-  function judgeCounters(batch: LogBatch, items: readonly Item[], used: ReadonlyMap<string, readonly Used[]>): Item[] {
+  function judgeCounters(items: readonly Item[], used: ReadonlyMap<string, readonly Used[]>): Item[] {
     const here = new Map<string, string>()
     for (const [id, key] of underWay) if (key !== null) here.set(key, id)
     return items.map((item) => {
@@ -284,7 +307,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       const first = here.get(key) ?? item.crash.id
       here.set(key, first)
       const before = (used.get(key) ?? []).some(({ id, topic, partition, offset }) =>
-        id !== item.crash.id && !(topic === batch.topic && partition === batch.partition && offset >= item.entry.offset))
+        id !== item.crash.id && !(topic === item.batch.topic && partition === item.batch.partition && offset >= item.entry.offset))
       if (!before && first === item.crash.id) return item
       return { ...item, crash: { ...item.crash, standing: 'counter-reuse' } }
     })
@@ -294,7 +317,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     async start() {
       await pool.ready()
       const { group, batchEntries: maxEntries, batchBytes: maxBytes, batchWaitMs: maxWaitMs } = settings
-      consumer = await log.consume({ topic: TOPIC_ACCEPTED, group, startAt, maxEntries, maxBytes, maxWaitMs }, (batch) => track(batches, traced(batch)))
+      consumer = await log.consume({ topic: TOPIC_ACCEPTED, group, startAt, maxEntries, maxBytes, maxWaitMs }, (batch) => track(batches, convoy(batch)))
       reprocessor.sweep()
       arrivals.start()
     },
@@ -317,29 +340,30 @@ const marked = (item: Item, marks: ReadonlyMap<string, readonly Mark[]>): Item =
   return its === undefined ? item : { ...item, crash: { ...item.crash, flags: [...new Set([...item.crash.flags, ...its])] } }
 }
 
-const foundAt = ({ topic, partition }: LogBatch, { crash, entry }: Item, more: { deviceNumber: number; archive: Archive }) =>
-  ({ accepted: crash, position: { topic, partition, offset: entry.offset }, revision: 0, ...more })
+const isOwned = ({ batch }: Item): boolean => !batch.stale()
 
 const newestOf = (places: readonly Written[]): Written | undefined => places.toSorted((a, b) => b.revision - a.revision)[0]
 
-function decodeBatch(batch: LogBatch): { items: Item[]; facts: Facts; letters: DeadLetter[] } {
+function decodeBatches(batches: readonly LogBatch[]): { items: Item[]; facts: Facts; letters: Letter[] } {
   const items: Item[] = []
   const facts: Facts = { heartbeats: [], refused: [] }
-  const letters: DeadLetter[] = []
-  if (batch.gap !== undefined) {
-    const { from, to } = batch.gap
-    letters.push({ slug: 'retention-gap', reason: `log: offsets ${from} to ${to - 1} were deleted before they were read`, entry: { offset: from, key: '', value: new Uint8Array(0), headers: {} } })
-  }
-  for (const entry of batch.entries) {
-    if (entry.fault !== undefined) {
-      letters.push({ slug: entry.fault, reason: `log: the ${entry.value.length} stored bytes are not the bytes that were written`, entry })
-      continue
+  const letters: Letter[] = []
+  for (const batch of batches) {
+    if (batch.gap !== undefined) {
+      const { from, to } = batch.gap
+      letters.push({ slug: 'retention-gap', reason: `log: offsets ${from} to ${to - 1} were deleted before they were read`, entry: { offset: from, key: '', value: new Uint8Array(0), headers: {} }, batch })
     }
-    const decoded = decodeMessage(entry.value)
-    if ('crash' in decoded) items.push({ crash: replayed(decoded.crash, entry), entry })
-    else if ('heartbeat' in decoded) facts.heartbeats.push(decoded.heartbeat)
-    else if ('refused' in decoded) facts.refused.push(decoded.refused)
-    else letters.push({ ...decoded, entry })
+    for (const entry of batch.entries) {
+      if (entry.fault !== undefined) {
+        letters.push({ slug: entry.fault, reason: `log: the ${entry.value.length} stored bytes are not the bytes that were written`, entry, batch })
+        continue
+      }
+      const decoded = decodeMessage(entry.value)
+      if ('crash' in decoded) items.push({ crash: replayed(decoded.crash, entry), entry, batch })
+      else if ('heartbeat' in decoded) facts.heartbeats.push(decoded.heartbeat)
+      else if ('refused' in decoded) facts.refused.push(decoded.refused)
+      else letters.push({ ...decoded, entry, batch })
+    }
   }
   return { items, facts, letters }
 }

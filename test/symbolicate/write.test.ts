@@ -58,43 +58,6 @@ test('a row that ClickHouse refuses is handed back, and the others of its block 
   expect(await rowsOf(server.clickhouse, 'SELECT count() AS n FROM crashes WHERE id IN {ids:Array(String)}', { ids: rows.map((r) => (r as CrashRow).id) })).toEqual([{ n: '8' }])
 })
 
-test('what is offered while a block is under way goes in as one block, and each owner hears of its own refused row', async () => {
-  const blocks: object[][] = []
-  const watched = Object.assign(Object.create(server.clickhouse) as typeof server.clickhouse, {
-    insert: (params: Parameters<typeof server.clickhouse.insert>[0]) => {
-      blocks.push(params.values as object[])
-      return server.clickhouse.insert(params)
-    },
-  })
-  const shared = createInserter({ clickhouse: watched, logger: quietLogger, metrics: createWorkerMetrics(createMetrics({ defaults: false })), retryMs: 10, retryMaxMs: 100 })
-  const offers = Array.from({ length: 6 }, () => [row(), row()] as object[])
-  const first = shared.insert('crashes', offers[0]!, () => true)
-  await expect.poll(() => blocks.length).toBe(1)
-  offers[3]![1] = { ...offers[3]![1], pc: 'not a number' }
-  const others = await Promise.all(offers.slice(1).map((rows) => shared.insert('crashes', rows, () => true)))
-  expect((await first).refused).toEqual([])
-  expect(others.map(({ refused }) => refused.map(({ row: its }) => its))).toEqual([[], [], [offers[3]![1]], [], []])
-  expect(blocks.slice(0, 2).map((rows) => rows.length)).toEqual([2, 10])
-  const ids = offers.flat().map((its) => (its as CrashRow).id)
-  expect(await rowsOf(server.clickhouse, 'SELECT uniqExact(id) AS n FROM crashes WHERE id IN {ids:Array(String)}', { ids })).toEqual([{ n: '11' }])
-})
-
-test('a block that is given up is given up by all whose rows are in it, and what is offered later is written', async () => {
-  let away = true
-  const flaky = Object.assign(Object.create(server.clickhouse) as typeof server.clickhouse, {
-    insert: (params: Parameters<typeof server.clickhouse.insert>[0]) => (away ? Promise.reject(new Error('connection refused')) : server.clickhouse.insert(params)),
-  })
-  const shared = createInserter({ clickhouse: flaky, logger: quietLogger, metrics: createWorkerMetrics(createMetrics({ defaults: false })), retryMs: 10, retryMaxMs: 20 })
-  let patient = true
-  const offers = [shared.insert('crashes', [row()], () => true), shared.insert('crashes', [row()], () => !patient)]
-  const ends = Promise.allSettled(offers)
-  expect(await Promise.race([ends, new Promise((resolve) => setTimeout(resolve, 100, 'still tried'))])).toBe('still tried')
-  patient = false
-  expect((await ends).map(({ status }) => status)).toEqual(['rejected', 'rejected'])
-  away = false
-  expect(await shared.insert('crashes', [row()], () => true)).toEqual({ refused: [] })
-})
-
 test('crashes of any month go in as one block', async () => {
   const rows = Array.from({ length: 150 }, (_, month) => row({}, { eventTime: Date.UTC(2000, month, 15) }))
   expect(await inserter().insert('crashes', rows, () => true)).toEqual({ refused: [] })
