@@ -83,7 +83,7 @@ interface Done extends Item { row: CrashRow }
 interface Late { item: Item; row: (givenUp: () => boolean) => Promise<CrashRow> }
 
 /** A convoy's names and keys go to ClickHouse in one address. */
-const CONVOY_ENTRIES = 1_024
+const CONVOY_ENTRIES = 512
 
 export function createWorker({ settings, log, blobs, symbols, clickhouse, clock, logger, metrics: registry, tracing = NO_TRACING }: WorkerDeps): Worker {
   const metrics = createWorkerMetrics(registry)

@@ -33,6 +33,23 @@ test('batches that come together are handled together, and what comes meanwhile 
   await Promise.all(next)
 })
 
+test('when much is waiting a second convoy leaves at once, and no third', async () => {
+  const { seen, gates, handle } = slowHandler()
+  const convoy = createConvoy(handle, { maxEntries: 100, isStopping: () => false })
+  const first = convoy(batchOf(0))
+  await expect.poll(() => seen).toEqual([[0]])
+  const second = [convoy(batchOf(1, 20)), convoy(batchOf(2, 20))]
+  await expect.poll(() => seen).toEqual([[0], [1, 2]])
+  const third = convoy(batchOf(3, 50))
+  await delay(30)
+  expect(seen.length).toBe(2)
+  gates[0]!.resolve()
+  await first
+  await expect.poll(() => seen).toEqual([[0], [1, 2], [3]])
+  for (const gate of gates) gate.resolve()
+  await Promise.all([...second, third])
+})
+
 test('a convoy has no more entries than it may, and a batch with more goes alone', async () => {
   const seen: number[][] = []
   const convoy = createConvoy(async (batches) => void seen.push(batches.map(({ partition }) => partition)), { maxEntries: 10, isStopping: () => false })
