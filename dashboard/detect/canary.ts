@@ -36,7 +36,6 @@ const CANARY_TERM = { medium: 8, high: 12 } as const
 export const canary: Detector = {
   pattern: 'PRB-CANARY',
   describe: 'One program on one device destroys its stack guard again and again without a reboot.',
-  sql: CANARY_SQL,
   async evaluate(input) {
     const queryParams = { ...commonParams(input), net_facing: input.settings.netFacing }
     const result = await input.clickhouse.query({ query: CANARY_SQL, query_params: queryParams, format: 'JSONEachRow' })

@@ -107,7 +107,6 @@ export interface Detector {
   pattern: Pattern
   /** In plain words, for people who choose what to switch on. */
   describe: string
-  sql: string
   evaluate(input: DetectorInput): Promise<Finding[]>
 }
 

@@ -39,7 +39,6 @@ interface Row {
 export const pattern: Detector = {
   pattern: 'PRB-PATTERN',
   describe: 'A crash whose program counter or registers hold a value that somebody chose.',
-  sql: PATTERN_SQL,
   async evaluate(input) {
     const queryParams = { ...commonParams(input), net_facing: input.settings.netFacing }
     const result = await input.clickhouse.query({ query: PATTERN_SQL, query_params: queryParams, format: 'JSONEachRow' })

@@ -149,7 +149,6 @@ const SIGNS: Record<Sign, { title: string; severity: Severity; term: number; fac
 export const replay: Detector = {
   pattern: 'PRB-REPLAY',
   describe: 'Reports that one honest device could not have sent: a cloned key, a counter used twice, a security version that went back.',
-  sql: REPLAY_SQL,
   async evaluate(input) {
     const queryParams = commonParams(input)
     const ask = async <T>(query: string): Promise<T[]> =>

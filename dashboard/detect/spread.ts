@@ -176,7 +176,6 @@ export interface SpreadRow {
 export const spread: Detector = {
   pattern: 'PRB-SPREAD',
   describe: 'The same crash on more devices than chance explains, within 1, 6 or 24 hours.',
-  sql: spreadSql('bucket_counts'),
   async evaluate(input) {
     const scope = spreadParams(input)
     const candidates = await input.clickhouse.query({ query: CANDIDATES_SQL, query_params: scope, format: 'JSONEachRow' })

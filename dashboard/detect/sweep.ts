@@ -68,7 +68,6 @@ const SWEEP_TERM = 12
 export const sweep: Detector = {
   pattern: 'PRB-SWEEP',
   describe: 'One program on one device crashes again and again at addresses that are being tried out.',
-  sql: SWEEP_SQL,
   async evaluate(input) {
     const queryParams = commonParams(input)
     const result = await input.clickhouse.query({ query: SWEEP_SQL, query_params: queryParams, format: 'JSONEachRow' })
