@@ -16,10 +16,21 @@ import { MERGED, mergeParams, scopeParams, type Scope } from './scope.ts'
  */
 const MOVED = `(SELECT groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) FROM revised_crashes
     WHERE fleet = {fleet:String} AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)})`
-const EDGES = `((event_time >= {first:DateTime64(3)} AND event_time < {first_end:DateTime64(3)}) OR (event_time >= {middle_hour:DateTime64(3)} AND event_time < {middle_end:DateTime64(3)})
-          OR (event_time >= {last_hour:DateTime64(3)} AND event_time < {to:DateTime64(3)}))`
-/** Hours that no range of the key tells: all of both spans are looked through for them. */
-const EDGES_AND_OTHERS = `toUnixTimestamp(toStartOfHour(event_time)) IN {single:Array(UInt32)}`
+const ONE = 'event_time, evidence, partition, offset, device, device_number, auth_level'
+const IN_SPANS = `fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)}`
+/** As they came, not FINAL: in a set a row that was written twice is one, and those that were analysed again are in the other half. */
+const EDGES = `
+        SELECT ${ONE} FROM crashes
+        WHERE ${IN_SPANS} AND revision = 0
+          AND ((event_time < {first_end:DateTime64(3)}) OR (event_time >= {middle_hour:DateTime64(3)} AND event_time < {middle_end:DateTime64(3)}) OR (event_time >= {last_hour:DateTime64(3)}))
+          AND NOT bitmapContains(${MOVED}, bitShiftLeft(toUInt64(partition), 40) + offset)
+        UNION ALL
+        SELECT ${ONE} FROM revised_crashes FINAL WHERE ${IN_SPANS}`
+/** Hours that no range of the key tells: all of both spans are looked through for them, and each crash is what it is now. */
+const EDGES_AND_OTHERS = `
+        SELECT ${ONE} FROM crashes FINAL WHERE ${IN_SPANS} AND toUnixTimestamp(toStartOfHour(event_time)) IN {single:Array(UInt32)}
+        UNION ALL
+        SELECT ${ONE} FROM revised_crashes FINAL WHERE ${IN_SPANS} AND toUnixTimestamp(toStartOfHour(event_time)) NOT IN {single:Array(UInt32)}`
 const COUNTED_HOURS = {
   sql: (SINGLE: string) => `
 SELECT grouping(half) = 0 AS by_half, grouping(evidence) = 0 AS by_evidence, half, evidence, slot, groupBitmapMerge(sets.crashes) AS crashes,
@@ -35,15 +46,7 @@ FROM
            groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) AS crashes,
            groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level IN ('payload-signed', 'transport-authenticated')) AS verified,
            groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified
-    FROM
-    (
-        SELECT event_time, evidence, partition, offset, device, device_number, auth_level FROM crashes FINAL
-        WHERE fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)} AND ${SINGLE}
-        UNION ALL
-        SELECT event_time, evidence, partition, offset, device, device_number, auth_level FROM revised_crashes FINAL
-        WHERE fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)}
-          AND toUnixTimestamp(toStartOfHour(event_time)) NOT IN {single:Array(UInt32)}
-    )
+    FROM (${SINGLE})
     GROUP BY half, evidence, slot
 ) AS sets
 GROUP BY GROUPING SETS ((slot), (half), (half, evidence))`,
