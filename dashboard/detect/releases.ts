@@ -7,15 +7,15 @@ import { sqlTime } from './time.ts'
  * while another version of the same software was there before it. Nobody has to announce a release, and a fleet that has
  * just been connected has none.
  *
- * Read from `firmware_days`: one row a version and day, however many crashes.
+ * Read from `property_counts`: a row or two a version and day, however many crashes.
  */
 const SQL = `
 SELECT swname, swversion, since FROM
 (
-    SELECT swname, swversion, min(first) AS since, groupBitmapMerge(devices) AS its_devices, min(since) OVER (PARTITION BY swname) AS beginning
-    FROM firmware_days
-    WHERE fleet = {fleet:String} AND first > {now:DateTime64(3, 'UTC')} - INTERVAL 28 DAY AND first <= {now:DateTime64(3, 'UTC')}
-      AND day >= toDate({now:DateTime64(3, 'UTC')} - INTERVAL 28 DAY)
+    SELECT name AS swname, value AS swversion, min(first) AS since, groupBitmapMerge(devices) AS its_devices, min(since) OVER (PARTITION BY swname) AS beginning
+    FROM property_counts
+    WHERE fleet = {fleet:String} AND span = 86400 AND property = 'swversion' AND start >= toStartOfDay({now:DateTime64(3, 'UTC')} - INTERVAL 28 DAY) AND value != '' AND proven
+      AND first > {now:DateTime64(3, 'UTC')} - INTERVAL 28 DAY AND first <= {now:DateTime64(3, 'UTC')}
     GROUP BY swname, swversion
 )
 WHERE its_devices >= 3 AND since > {now:DateTime64(3, 'UTC')} - INTERVAL 14 DAY AND since > beginning + INTERVAL 1 DAY

@@ -153,9 +153,10 @@ ${SETTINGS}`
 
 // Seven whole days, the last of them the one before yesterday: sets of devices by day and network.
 const NETWORKS_SQL = `
-SELECT origin, network, groupBitmapMerge(devices) AS its_devices, its_devices / sum(its_devices) OVER (PARTITION BY origin) AS share
-FROM network_days
-WHERE fleet = {fleet:String} AND day >= toDate({now:DateTime64(3, 'UTC')}) - 8 AND day < toDate({now:DateTime64(3, 'UTC')}) - 1
+SELECT property AS origin, value AS network, groupBitmapMerge(devices) AS its_devices, its_devices / sum(its_devices) OVER (PARTITION BY origin) AS share
+FROM property_counts
+WHERE fleet = {fleet:String} AND span = 86400 AND property IN ('source', 'peer') AND value != '' AND proven
+  AND start >= toStartOfDay({now:DateTime64(3, 'UTC')}) - INTERVAL 8 DAY AND start < toStartOfDay({now:DateTime64(3, 'UTC')}) - INTERVAL 1 DAY
 GROUP BY origin, network
 ORDER BY share DESC, network
 LIMIT 1000 BY origin

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, askOne, sqlTime, strings } from './ask.ts'
 import type { Scope } from './scope.ts'
+import { spansOf, WEEK, wholeSpans } from './spans.ts'
 
 /**
  * Crashes of a range as sets, exact at any moment: what lists, charts and totals are counted from.
@@ -23,13 +24,7 @@ import type { Scope } from './scope.ts'
 const ROW = 'bucket, evidence, kind, waiting, start, crashes, verified, unverified, provisional, first_seen, last_seen, strongest, oldest, newest, swversions, compartments, modules'
 
 const OF_FLEET = `fleet = {fleet:String} AND (empty({only:Array(String)}) OR bucket IN {only:Array(String)})`
-const SPANS = `((span = 604800 AND bucket_counts.start >= {weeks_from:DateTime64(3)} AND bucket_counts.start < {weeks_to:DateTime64(3)})
-      OR (span = 86400 AND bucket_counts.start >= {days_from:DateTime64(3)} AND bucket_counts.start < {weeks_from:DateTime64(3)})
-      OR (span = 86400 AND bucket_counts.start >= {weeks_to:DateTime64(3)} AND bucket_counts.start < {days_to:DateTime64(3)})
-      OR (span = 21600 AND bucket_counts.start >= {quarters_from:DateTime64(3)} AND bucket_counts.start < {days_from:DateTime64(3)})
-      OR (span = 21600 AND bucket_counts.start >= {days_to:DateTime64(3)} AND bucket_counts.start < {quarters_to:DateTime64(3)})
-      OR (span = 3600 AND bucket_counts.start >= {hours_from:DateTime64(3)} AND bucket_counts.start < {quarters_from:DateTime64(3)})
-      OR (span = 3600 AND bucket_counts.start >= {quarters_to:DateTime64(3)} AND bucket_counts.start < {hours_to:DateTime64(3)}))`
+const SPANS = wholeSpans('bucket_counts')
 const IN_HOURS = `event_time >= {hours_from:DateTime64(3)} AND event_time < {hours_to:DateTime64(3)}`
 const WAITING = `(NOT {waiting:UInt8} OR waiting)`
 
@@ -90,14 +85,8 @@ export interface CountsAsked {
 export interface Counts { COUNTS: string; params: Record<string, unknown> }
 
 export async function countsOf(clickhouse: ClickHouse, { scope: { fleet, from, to }, only = [], swversion = '', longest = WEEK, waiting = false }: CountsAsked): Promise<Counts> {
-  const hours = swversion === '' ? within({ from, to }, HOUR) : { from: to, to }
-  const quarters = longest < QUARTER ? none(hours) : within(hours, QUARTER)
-  const days = longest < DAY ? none(quarters) : within(quarters, DAY)
-  const weeks = longest < WEEK ? none(days) : within(days, WEEK)
-  const params = {
-    fleet, only, swversion, longest, waiting: waiting ? 1 : 0, from: sqlTime(from), to: sqlTime(to), hours_from: sqlTime(hours.from), hours_to: sqlTime(hours.to),
-    quarters_from: sqlTime(quarters.from), quarters_to: sqlTime(quarters.to), days_from: sqlTime(days.from), days_to: sqlTime(days.to), weeks_from: sqlTime(weeks.from), weeks_to: sqlTime(weeks.to),
-  }
+  const { hours, params: spans } = spansOf(swversion === '' ? { from, to } : { from: to, to }, longest)
+  const params = { fleet, only, swversion, longest, waiting: waiting ? 1 : 0, from: sqlTime(from), to: sqlTime(to), ...spans }
   const whole = hours.from < hours.to
   const { first_buckets, buckets } = whole ? await askOne(clickhouse, REVISED_BUCKETS, params) : { first_buckets: [], buckets: [] }
   const concerns = (some: readonly string[]) => some.length > 0 && (only.length === 0 || some.includes('') || only.some((bucket) => some.includes(bucket)))
@@ -119,20 +108,6 @@ export async function countsOf(clickhouse: ClickHouse, { scope: { fleet, from, t
 
 const grouped = (single: readonly string[]): string => [ONE_BY_ONE, 'FROM (', single.join(' UNION ALL '), ') AS its WHERE', HAVE_WAITED, 'GROUP BY bucket, evidence, kind, waiting, start'].join(' ')
 const HAVE_WAITED = `(NOT {waiting:UInt8} OR notEmpty(its.modules))`
-
-const HOUR = 3_600_000
-const QUARTER = 6 * HOUR
-const DAY = 24 * HOUR
-const WEEK = 7 * DAY
-
-interface Range { from: number; to: number }
-
-/** The whole units inside a range; empty, at its end, when there is none. */
-function within(range: Range, unit: number): Range {
-  const [first, last] = [Math.ceil(range.from / unit) * unit, Math.floor(range.to / unit) * unit]
-  return first < last ? { from: first, to: last } : none(range)
-}
-const none = ({ to }: Range): Range => ({ from: to, to })
 
 // Reads a range of a table that has only what was analysed again.
 const REVISED_BUCKETS = {

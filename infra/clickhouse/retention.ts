@@ -7,7 +7,7 @@ import type { ClickHouse } from './client.ts'
  */
 const AGED = {
   crashes: ['event_time', 0], device_crashes: ['event_time', 0], revised_crashes: ['event_time', 0], crash_ids: ['event_time', 0], bucket_counts: ['start', 1], fleet_counts: ['start', 1], bucket_crashes: ['event_time', 0],
-  firmware_days: ['day', 1], network_days: ['day', 1], heartbeats: ['day', 0], refusals: ['last_at', 0], dead_letters: ['at', 0],
+  property_counts: ['start', 1], heartbeats: ['day', 0], refusals: ['last_at', 0], dead_letters: ['at', 0],
 } as const satisfies Record<string, readonly [column: string, longer: number]>
 
 // The state of each table; changes nothing.

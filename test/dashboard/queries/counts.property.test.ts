@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { readBucketCorrelations } from '../../../dashboard/queries/bucket-correlations.ts'
 import { readBucketCrashes } from '../../../dashboard/queries/bucket-crashes.ts'
 import { readBucketDevices } from '../../../dashboard/queries/bucket-devices.ts'
 import { readBuckets } from '../../../dashboard/queries/buckets.ts'
@@ -59,7 +60,7 @@ test('the API counts what a naive model counts, whatever is said twice, late or 
     const play = new Play(`fleet-${fleets++}`)
     for (const one of steps) await play.step(one)
     await play.check(ranges)
-    for (const table of ['crashes', 'bucket_counts', 'bucket_crashes', 'fleet_counts', 'revised_crashes', 'device_crashes']) await world.clickhouse.command({ query: `OPTIMIZE TABLE ${table} FINAL` })
+    for (const table of ['crashes', 'bucket_counts', 'bucket_crashes', 'fleet_counts', 'property_counts', 'revised_crashes', 'device_crashes']) await world.clickhouse.command({ query: `OPTIMIZE TABLE ${table} FINAL` })
     await play.check(ranges)
   }), { numRuns: RUNS, seed: RUNS === 6 ? 20261122 : Date.now(), endOnFailure: true })
 }, 600_000)
@@ -163,6 +164,9 @@ class Play {
       const now = its.filter((each) => each.bucket === bucket)
       expect((await readBucketCrashes(world.clickhouse, scope, [bucketName(bucket)], { limit: 500 })).map(({ id }) => id).toSorted()).toEqual(now.map(({ id }) => id).toSorted())
       expect((await readBucketDevices(world.clickhouse, scope, [bucketName(bucket)], { limit: 50 })).reduce((sum, { crashes }) => sum + crashes, 0)).toBe(now.length)
+      const versions = (await readBucketCorrelations(world.clickhouse, scope, [bucketName(bucket)])).filter(({ key }) => key === 'swversion')
+      expect(Object.fromEntries(versions.map(({ value, in_bucket, bucket_total, overall, overall_total }) => [value, [in_bucket, bucket_total, overall, overall_total]]))).toEqual(
+        Object.fromEntries([...groupBy(now, ({ swversion }) => swversion)].map(([version, of]) => [version, [of.length, now.length, its.filter(({ swversion }) => swversion === version).length, its.length]])))
     }
     const hours = { ...scope, from: Math.floor(from / HOUR) * HOUR, to: Math.ceil(to / HOUR) * HOUR }
     if (hours.from === hours.to) return
