@@ -2,6 +2,7 @@ import type { Admin, Consumer, EachBatchPayload, Kafka, KafkaMessage } from 'kaf
 import { messageOf } from '../service/errors.ts'
 import type { Logger } from '../service/logger.ts'
 import { backOff, deliver, pause } from './deliver.ts'
+import { withDeadline, type KafkaClient } from './kafka-client.ts'
 import type { ConsumeOptions, LogBatch, LogConsumer, LogEntry } from './log.ts'
 import { logBroken } from './outcome.ts'
 
@@ -15,9 +16,12 @@ import { logBroken } from './outcome.ts'
  *            for revoked partitions, and a process that was frozen finds out by the clock.
  * lost       Nothing more is handed over or committed; kafkajs joins again, which is a new assignment.
  *
+ * silent     Nothing was heard of the group for three times as long as a rebalance may take, though nothing has failed
+ *            either: kafkajs may lose a request (kafka-client.ts), and then waits for ever. A new consumer takes its place.
+ *
  * Kafka's committed offset moves after `handle` resolves; it serves lag and tools, never correctness.
  */
-export interface KafkaConsumerDeps { kafka: Kafka; admin: Admin; sessionTimeoutMs: number; logger: Logger | undefined }
+export interface KafkaConsumerDeps { kafka: Kafka; admin: KafkaClient<Admin>; sessionTimeoutMs: number; logger: Logger | undefined }
 
 interface Assignment {
   lost: boolean
@@ -26,6 +30,7 @@ interface Assignment {
 }
 
 const CONCURRENT_PARTITIONS = 16
+const REBALANCE_MS = 30_000
 
 export async function startKafkaConsumer(
   { kafka, admin, sessionTimeoutMs, logger }: KafkaConsumerDeps,
@@ -39,6 +44,13 @@ export async function startKafkaConsumer(
   let assignment: Assignment = { lost: true, heardAt: 0, partitions: new Map() }
   let consumer: Consumer
   let restarting: Promise<void> | undefined
+  /** When the present consumer was started, or last heard something of its group. */
+  let aliveAt = performance.now()
+  const rebalanceMs = Math.max(sessionTimeoutMs, REBALANCE_MS)
+  const watch = setInterval(() => {
+    const silentMs = performance.now() - Math.max(aliveAt, assignment.heardAt)
+    if (silentMs > 3 * rebalanceMs) giveUp(new Error(`nothing was heard of the group for ${Math.round(silentMs / 1000)} s`))
+  }, sessionTimeoutMs)
 
   try {
     await start()
@@ -50,10 +62,11 @@ export async function startKafkaConsumer(
   return { stop, assigned: () => (isLost(assignment) ? [] : [...assignment.partitions.keys()]) }
 
   async function start(): Promise<void> {
-    consumer = kafka.consumer({
+    aliveAt = performance.now()
+    const mine = consumer = kafka.consumer({
       groupId: group,
       sessionTimeout: sessionTimeoutMs,
-      rebalanceTimeout: Math.max(sessionTimeoutMs, 30_000),
+      rebalanceTimeout: rebalanceMs,
       heartbeatInterval: heartbeatMs,
       maxBytesPerPartition: maxBytes,
       // The broker gathers a batch for us: it answers when there are enough bytes, or when the wait is over.
@@ -62,33 +75,43 @@ export async function startKafkaConsumer(
       maxWaitTimeInMs: Math.max(20, maxWaitMs),
       allowAutoTopicCreation: false,
     })
-    const { GROUP_JOIN, HEARTBEAT, REQUEST, CRASH } = consumer.events
-    consumer.on(GROUP_JOIN, ({ payload }) => assigned(payload.memberAssignment[topic] ?? []))
+    const { GROUP_JOIN, HEARTBEAT, REQUEST, CRASH } = mine.events
+    const isCurrent = () => mine === consumer
+    mine.on(GROUP_JOIN, ({ payload }) => { if (isCurrent()) assigned(payload.memberAssignment[topic] ?? []) })
     // The session is counted from when the heartbeat left, not from when a process that was frozen got to its answer.
     let leftAt = 0
-    consumer.on(REQUEST, ({ payload }) => {
+    mine.on(REQUEST, ({ payload }) => {
       if (payload.apiName === 'Heartbeat') leftAt = performance.now() - (Date.now() - payload.sentAt)
     })
-    consumer.on(HEARTBEAT, () => { assignment.heardAt = Math.max(assignment.heardAt, leftAt) })
-    consumer.on(CRASH, ({ payload }) => {
+    mine.on(HEARTBEAT, () => { if (isCurrent()) assignment.heardAt = Math.max(assignment.heardAt, leftAt) })
+    mine.on(CRASH, ({ payload }) => {
+      if (!isCurrent()) return
       assignment.lost = true
-      if (!payload.restart && !stopping.signal.aborted) restarting ??= restart(payload.error)
+      if (!payload.restart) giveUp(payload.error)
     })
-    await connect()
+    await withDeadline(3 * rebalanceMs, connect(mine, async (payload) => { if (isCurrent()) await eachBatch(payload) }))
   }
 
-  async function connect(): Promise<void> {
+  async function connect(mine: Consumer, eachBatch: (payload: EachBatchPayload) => Promise<void>): Promise<void> {
     try {
-      await consumer.connect()
-      await consumer.subscribe({ topic, fromBeginning: true })
-      await consumer.run({ autoCommit: false, eachBatchAutoResolve: false, partitionsConsumedConcurrently: CONCURRENT_PARTITIONS, eachBatch })
+      await mine.connect()
+      await mine.subscribe({ topic, fromBeginning: true })
+      await mine.run({ autoCommit: false, eachBatchAutoResolve: false, partitionsConsumedConcurrently: CONCURRENT_PARTITIONS, eachBatch })
     } catch (error) {
       throw logBroken('log-unreachable', `log: can't read ${topic} from Kafka: ${messageOf(error)}`, error)
     }
   }
 
   /** kafkajs restarts itself after what it calls retriable; after anything else it is over, and we start anew. */
-  async function restart(error: Error): Promise<void> {
+  function giveUp(error: Error): void {
+    if (stopping.signal.aborted || restarting !== undefined) return
+    assignment.lost = true
+    restarting = restart(consumer, error)
+  }
+
+  async function restart(old: Consumer, error: Error): Promise<void> {
+    // A request that it has lost may keep it from ending; nobody waits for that.
+    old.disconnect().catch(() => undefined)
     logger?.error({ topic, group, error: messageOf(error) }, 'kafka reader ended, starts again')
     for (let attempt = 0; !stopping.signal.aborted; attempt++) {
       await pause(backOff(attempt), stopping.signal)
@@ -97,6 +120,7 @@ export async function startKafkaConsumer(
         restarting = undefined
         return
       } catch (failure) {
+        consumer.disconnect().catch(() => undefined)
         logger?.error({ topic, group, attempt, error: messageOf(failure) }, 'kafka reader does not start')
       }
     }
@@ -151,11 +175,11 @@ export async function startKafkaConsumer(
     const batch: LogBatch = { topic, partition: id, entries: [], gap: { from: state.gapFrom, to: state.position }, stale: () => isLost(mine) }
     if (!await deliver(batch, handle, { stopping: stopping.signal, logger }) || isLost(mine)) return
     state.gapFrom = state.position
-    await consumer.commitOffsets([{ topic, partition: id, offset: String(state.position) }])
+    await withDeadline(sessionTimeoutMs, consumer.commitOffsets([{ topic, partition: id, offset: String(state.position) }]))
   }
 
   async function watermarks(id: number): Promise<{ low: number; high: number }> {
-    const found = (await admin.fetchTopicOffsets(topic)).find(({ partition }) => partition === id)
+    const found = (await admin.call((client) => client.fetchTopicOffsets(topic))).find(({ partition }) => partition === id)
     if (!found) throw logBroken('log-read-failed', `log: Kafka knows no partition ${id} of ${topic}`)
     return { low: Number(found.low), high: Number(found.high) }
   }
@@ -185,7 +209,7 @@ export async function startKafkaConsumer(
         state.position = last + 1
         state.gapFrom = state.position
         resolveOffset(String(last))
-        await commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition: batch.partition, offset: String(last + 1) }] }] })
+        await withDeadline(sessionTimeoutMs, commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition: batch.partition, offset: String(last + 1) }] }] }))
         if (stopping.signal.aborted) return
       }
     })
@@ -227,6 +251,7 @@ export async function startKafkaConsumer(
 
   async function stop(): Promise<void> {
     stopping.abort()
+    clearInterval(watch)
     await restarting
     await Promise.allSettled([...assignment.partitions.values()].map(({ ready }) => ready))
     await consumer.disconnect()

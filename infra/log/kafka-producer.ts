@@ -1,5 +1,6 @@
 import kafkajs, { type Kafka } from 'kafkajs'
 import { messageOf } from '../service/errors.ts'
+import { renewedClient } from './kafka-client.ts'
 import type { KnownTopic } from './kafka-topics.ts'
 import type { LogMessage, LogPosition } from './log.ts'
 import { logBroken } from './outcome.ts'
@@ -23,6 +24,9 @@ const BATCH_OVERHEAD = 1_024
 /** Of all partitions together: what is lost time for everybody when one send hangs. */
 const MAX_SEND_BYTES = 4 * 1024 * 1024
 
+/** kafkajs itself gives a send up after its retries, 17 s after a broker died; what takes longer was lost by it. */
+const LONGEST_SEND_MS = 30_000
+
 const CODECS = { none: kafkajs.CompressionTypes.None, zstd: kafkajs.CompressionTypes.ZSTD } as const satisfies Record<Compression, number>
 
 interface Pending {
@@ -36,11 +40,11 @@ interface Pending {
 }
 
 export function createKafkaProducer(kafka: Kafka, { topics, compression, sendTimeoutMs, maxBytesInFlight }: ProducerOptions) {
-  const producer = kafka.producer({
+  const producer = renewedClient(() => kafka.producer({
     idempotent: false,
     allowAutoTopicCreation: false,
     createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
-  })
+  }), Math.max(LONGEST_SEND_MS, 4 * sendTimeoutMs))
   const maxBatchBytes = Math.min(...[...topics.values()].map(({ maxMessageBytes }) => maxMessageBytes)) - BATCH_OVERHEAD
   let queue: Pending[] = []
   let bytesInFlight = 0
@@ -116,7 +120,7 @@ export function createKafkaProducer(kafka: Kafka, { topics, compression, sendTim
         messages: members.map(({ partition, message: { key, value, headers } }) =>
           ({ partition, key, value: Buffer.from(value.buffer, value.byteOffset, value.byteLength), ...(headers ? { headers } : {}) })),
       }))
-      const acknowledged = await producer.sendBatch({ acks: -1, timeout: sendTimeoutMs, compression: CODECS[compression], topicMessages })
+      const acknowledged = await producer.call((client) => client.sendBatch({ acks: -1, timeout: sendTimeoutMs, compression: CODECS[compression], topicMessages }))
       const next = new Map(acknowledged.map(({ topicName, partition, baseOffset }) => [`${topicName}/${partition}`, Number(baseOffset)]))
       for (const { topic, partition, resolve } of batch) {
         const place = `${topic}/${partition}`
@@ -132,7 +136,7 @@ export function createKafkaProducer(kafka: Kafka, { topics, compression, sendTim
   }
 
   return {
-    connect: () => producer.connect(),
+    connect: () => producer.call(() => Promise.resolve()),
     append,
     check(): void {
       if (bytesInFlight >= maxBytesInFlight) throw logBroken('log-overloaded', `log: ${bytesInFlight} bytes wait for Kafka`)

@@ -3,6 +3,7 @@ import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import { promisify } from 'node:util'
 import { messageOf } from '../service/errors.ts'
 import type { Logger } from '../service/logger.ts'
+import { renewedClient, withDeadline } from './kafka-client.ts'
 import { startKafkaConsumer } from './kafka-consumer.ts'
 import { createKafkaProducer, type Compression } from './kafka-producer.ts'
 import { kafkaStats } from './kafka-stats.ts'
@@ -61,22 +62,23 @@ export async function connectKafkaLog(options: KafkaLogOptions): Promise<Log> {
     ...(ssl === undefined ? {} : { ssl }),
     ...(sasl === undefined ? {} : { sasl }),
   })
-  const admin = kafka.admin()
+  const admin = renewedClient(() => kafka.admin(), 2 * sendTimeoutMs)
   const consumers = new Set<LogConsumer>()
   let closing: Promise<void> | undefined
 
   const producer = await unreachable(`log: no Kafka at ${brokers.join(', ')}`, start)
 
   async function start() {
+    // To make a topic may take longer than any later question.
+    const first = kafka.admin()
     try {
-      await admin.connect()
-      const known = await prepareTopics(admin, { ...options, topics })
+      await first.connect()
+      const known = await prepareTopics(first, { ...options, topics })
       const made = createKafkaProducer(kafka, { topics: known, compression, sendTimeoutMs, maxBytesInFlight })
       await made.connect()
       return made
-    } catch (error) {
-      await admin.disconnect()
-      throw error
+    } finally {
+      await first.disconnect()
     }
   }
 
@@ -101,12 +103,12 @@ export async function connectKafkaLog(options: KafkaLogOptions): Promise<Log> {
     },
     async stats(topic, confirmed) {
       open()
-      return unreachable('log: Kafka does not tell its offsets', () => kafkaStats(admin, topic, confirmed))
+      return unreachable('log: Kafka does not tell its offsets', () => admin.call((client) => kafkaStats(client, topic, confirmed)))
     },
     async check() {
       open()
       producer.check()
-      await withDeadline(sendTimeoutMs, unreachable('log: Kafka does not answer', () => admin.fetchTopicMetadata({ topics: [...topics] })))
+      await withDeadline(sendTimeoutMs, unreachable('log: Kafka does not answer', () => admin.call((client) => client.fetchTopicMetadata({ topics: [...topics] }))))
     },
     close: () => (closing ??= close()),
   }
@@ -118,18 +120,6 @@ async function unreachable<T>(what: string, call: () => Promise<T>): Promise<T> 
   } catch (error) {
     if (error instanceof Error && error.name === 'BrokenWorld') throw error
     throw logBroken('log-unreachable', `${what}: ${messageOf(error)}`, error)
-  }
-}
-
-async function withDeadline<T>(ms: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(logBroken('log-timeout', `log: no answer from Kafka within ${ms} ms`)), ms)
-  })
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
   }
 }
 

@@ -3,10 +3,10 @@ import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { OUTCOMES, type Outcome } from './oracle.ts'
 
-/** `npm run test:faults`: every fault in its long form, then what came of them as one table. */
+/** `npm run test:faults`: every fault in its long form, one after the other so that none is judged under the load of another, then what came of them as one table. */
 rmSync(OUTCOMES, { recursive: true, force: true })
 const vitest = join(import.meta.dirname, '..', '..', 'node_modules', '.bin', 'vitest')
-const { status } = spawnSync(vitest, ['run', 'test/faults', ...process.argv.slice(2)], { stdio: 'inherit', env: { ...process.env, OVERRUN_FAULTS_LONG: '1' } })
+const { status } = spawnSync(vitest, ['run', 'test/faults', '--no-file-parallelism', ...process.argv.slice(2)], { stdio: 'inherit', env: { ...process.env, OVERRUN_FAULTS_LONG: '1' } })
 
 const outcomes = existsSync(OUTCOMES) ? readdirSync(OUTCOMES).map((file) => JSON.parse(readFileSync(join(OUTCOMES, file), 'utf8')) as Outcome) : []
 const widest = Math.max(5, ...outcomes.map(({ fault }) => fault.length))
