@@ -14,6 +14,7 @@ export function BucketsPage() {
   const search = useSearch({ from: '/buckets' })
   const navigate = useNavigate({ from: '/buckets' })
   const answer = useApi<BucketsAnswer>(`/buckets${query({ ...search, limit: 50 })}`)
+  const filtered = [search.q, search.kind, search.swversion].some((words) => words !== undefined) || (search.evidence ?? 0) > 0
   const go = (change: Partial<BucketsSearch>) => void navigate({ search: (before) => ({ ...before, cursor: undefined, ...change }) })
   return (
     <Page title="Buckets" sub="Crashes that share a kind and their first frames, over the last 14 days. Most distinct devices first.">
@@ -30,7 +31,7 @@ export function BucketsPage() {
       </form>
       <Loaded answer={answer}>
         {(data) => data.items.length === 0
-          ? <div className="panel"><Empty command={search.q === undefined ? 'npm run overrun -- send crash.dmp --device DEVICE_FOLDER' : undefined}>{search.q === undefined ? 'No crash has arrived yet. Send the first one:' : 'No bucket matches. Fewer words find more.'}</Empty></div>
+          ? <div className="panel"><Empty command={filtered ? undefined : 'npm run overrun -- send crash.dmp --device DEVICE_FOLDER'}>{filtered ? 'No bucket matches. Fewer filters find more.' : 'No crash has arrived in the last 14 days. Send one:'}</Empty></div>
           : (
             <>
               <section className="panel"><BucketTable buckets={data.items} now={data.as_of} keys /></section>

@@ -54,7 +54,11 @@ function Content({ data }: { data: Overview }) {
       </div>
       <section className="panel">
         <h2>Newest buckets</h2>
-        {data.newest_buckets.length === 0 ? <Empty command="npm run overrun -- send crash.dmp --device DEVICE_FOLDER">No crash has arrived yet. Send the first one:</Empty> : <BucketTable buckets={data.newest_buckets} now={data.as_of} />}
+        {data.newest_buckets.length > 0
+          ? <BucketTable buckets={data.newest_buckets} now={data.as_of} />
+          : data.crashes.now + data.crashes.before > 0
+            ? <Empty>No bucket is new in the last 24 h.</Empty>
+            : <Empty command="npm run overrun -- send crash.dmp --device DEVICE_FOLDER">No crash has arrived in the last 48 h. Send one:</Empty>}
       </section>
     </Page>
   )
