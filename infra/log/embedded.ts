@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Counter } from 'prom-client'
@@ -143,8 +144,15 @@ export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log>
 
 function endProcess(error: BrokenWorld): void {
   console.error(`overrun: ${error.message}. The disk did not take it, so this process ends at once; every crash that was acknowledged is kept. Look at the disk, then start again.`)
+  spawn(process.execPath, ['-e', MAKE_SURE, String(process.pid)], { detached: true, stdio: 'ignore' }).on('error', () => undefined).unref()
   process.exit(74)
 }
+
+/**
+ * process.exit joins libuv's threads, and the one that was writing for lmdb may wait for instructions that nobody gives any
+ * more: the process would listen for ever and answer nothing. So another one looks after two seconds whether it is still there.
+ */
+const MAKE_SURE = 'setTimeout(() => { if (process.ppid === Number(process.argv[1])) process.kill(process.ppid, "SIGKILL") }, 2000)'
 
 /** A log that can't be opened must not keep the next try out. */
 async function openOrRelease(directory: string, lock: { release(): void }): Promise<Store> {
