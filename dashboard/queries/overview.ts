@@ -13,6 +13,9 @@ import { MERGED, mergeParams, scopeParams, type Scope } from './scope.ts'
  * of crashes. The hours at the edges of the spans, and those from which a crash was taken away since, are read crash by crash:
  * some 45,000 at 10 M crashes in 28 days. A crash that was analysed again stays what it was in every number but that of its evidence,
  * so it is taken out of the sets and counted with the evidence that it has now; its device stays.
+ *
+ * A crash has one hour and one evidence, so sets of crashes are united once, by both, and their sizes are added; devices come again,
+ * so theirs are united by hour and by span too.
  */
 const MOVED = `(SELECT groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) FROM revised_crashes
     WHERE fleet = {fleet:String} AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)})`
@@ -33,10 +36,13 @@ const EDGES_AND_OTHERS = `
         SELECT ${ONE} FROM revised_crashes FINAL WHERE ${IN_SPANS} AND toUnixTimestamp(toStartOfHour(event_time)) NOT IN {single:Array(UInt32)}`
 const COUNTED_HOURS = {
   sql: (SINGLE: string) => `
-SELECT grouping(half) = 0 AS by_half, grouping(evidence) = 0 AS by_evidence, half, evidence, slot, groupBitmapMerge(sets.crashes) AS crashes,
-       bitmapOrCardinality(groupBitmapMergeState(verified), groupBitmapMergeState(unverified)) AS devices
+SELECT grouping(half) = 0 AS by_half, half, slot, sum(united.crashes) AS crashes, arrayMap(class -> toUInt64(class), sumMap([united.evidence], [united.crashes]).1) AS classes, sumMap([united.evidence], [united.crashes]).2 AS by_class,
+       bitmapOrCardinality(groupBitmapMergeState(united.verified), groupBitmapMergeState(united.unverified)) AS devices
 FROM
 (
+  SELECT half, evidence, slot, groupBitmapMerge(sets.crashes) AS crashes, groupBitmapMergeState(sets.verified) AS verified, groupBitmapMergeState(sets.unverified) AS unverified
+  FROM
+  (
     SELECT if(start >= {middle:DateTime64(3)}, 'now', 'before') AS half, evidence, toInt64(intDiv(toUnixTimestamp(start) - intDiv({first_ms:Int64}, 1000), 3600)) AS slot,
            bitmapAndnot(fleet_counts.crashes, ${MOVED}) AS crashes, verified, unverified
     FROM fleet_counts
@@ -48,9 +54,11 @@ FROM
            groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified
     FROM (${SINGLE})
     GROUP BY half, evidence, slot
-) AS sets
-GROUP BY GROUPING SETS ((slot), (half), (half, evidence))`,
-  row: z.object({ by_half: flag, by_evidence: flag, half: z.string(), evidence: number, slot: number, crashes: number, devices: number }),
+  ) AS sets
+  GROUP BY half, evidence, slot
+) AS united
+GROUP BY GROUPING SETS ((slot), (half))`,
+  row: z.object({ by_half: flag, half: z.string(), slot: number, crashes: number, classes: z.array(number), by_class: z.array(number), devices: number }),
 }
 
 // Hours from which crashes were taken away (overrun device forget): sets of devices can't tell what is left.
@@ -87,6 +95,7 @@ WHERE at >= {from:DateTime64(3)} AND at < {to:DateTime64(3)}`,
 }
 
 const HOUR = 3_600_000
+const NOTHING: { crashes: number; devices: number; classes: number[]; by_class: number[] } = { crashes: 0, devices: 0, classes: [], by_class: [] }
 
 export async function readChanges(clickhouse: ClickHouse, scope: Scope, middle: number, merges: Merges) {
   const first = Math.floor(scope.from / HOUR) * HOUR
@@ -95,14 +104,14 @@ export async function readChanges(clickhouse: ClickHouse, scope: Scope, middle: 
     countHours(clickhouse, params, [scope.from, middle, scope.to]), countWaiting(clickhouse, { ...scope, from: Math.floor(middle / HOUR) * HOUR, to: Math.ceil(scope.to / HOUR) * HOUR }),
     askOne(clickhouse, NEW_BUCKETS, params), askOne(clickhouse, DEAD_LETTERS, params),
   ])
-  const of = (half: 'now' | 'before') => rows.find((row) => row.by_half && !row.by_evidence && row.half === half) ?? { crashes: 0, devices: 0 }
+  const of = (half: 'now' | 'before') => rows.find((row) => row.by_half && row.half === half) ?? NOTHING
   const slots = Array.from({ length: Math.ceil((scope.to - first) / HOUR) }, (_, slot) => rows.find((row) => !row.by_half && row.slot === slot))
   return {
     crashes: { now: of('now').crashes, before: of('before').crashes },
     devices: { now: of('now').devices, before: of('before').devices },
     new_buckets: buckets,
     dead_letters: deadLetters,
-    by_evidence: [0, 1, 2, 3, 4].map((evidence) => rows.find((row) => row.by_evidence && row.half === 'now' && row.evidence === evidence)?.crashes ?? 0),
+    by_evidence: [0, 1, 2, 3, 4].map((evidence) => of('now').by_class[of('now').classes.indexOf(evidence)] ?? 0),
     unsymbolicated: waiting,
     series: { from: iso(first), step_seconds: HOUR / 1000, crashes: slots.map((row) => row?.crashes ?? 0), devices: slots.map((row) => row?.devices ?? 0) },
   }
