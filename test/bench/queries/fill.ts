@@ -47,7 +47,7 @@ INSERT INTO crashes (fleet, event_time, id, revision, first_bucket, received_at,
 WITH ${U} AS u,
   ['null-dereference', 'abort', 'stack-exhaustion', 'wild-read', 'assert', 'watchdog', 'heap-buffer-overflow', 'wild-write', 'stack-guard', 'illegal-instruction'] AS kinds,
   [1, 1, 2, 2, 1, 1, 3, 3, 3, 4] AS classes, ['httpd', 'mqttd', 'sensor', 'logger', 'updater', 'netd', 'ui', 'storage'] AS compartments
-SELECT 'default', at, lower(hex(sipHash128(n))), {revision:UInt32}, if({revision:UInt32} = 0, '', lower(hex(sipHash64(toUInt32(0), rank)))), received, received + 2, 'crashes.accepted', toUInt32(n % 6), intDiv(n, 6), bitShiftLeft(toUInt64(device_number % 6), 40) + intDiv(device_number, 6) * 4 + 1,
+SELECT 'default', at, lower(hex(sipHash128(n))), {revision:UInt32}, if({revision:UInt32} = 0, '', leftPad(lower(hex(sipHash64(toUInt32(0), rank))), 16, '0')), received, received + 2, 'crashes.accepted', toUInt32(n % 6), intDiv(n, 6), bitShiftLeft(toUInt64(device_number % 6), 40) + intDiv(device_number, 6) * 4 + 1,
   concat('thermostat-', leftPad(toString(device_number), 7, '0')) AS device, lower(hex(SHA256(device))), 'CN=Fleet Intermediate 3', repeat('5e', 32), if(device_number % 5 = 0, 'software', 'hardware'),
   if(u(n, 11) < 0.01, 'project-key', 'payload-signed'), if(u(n, 12) < 0.005, 'stale-counter', 'counted'), if(late, ['late'], []), concat('198.51.', toString(device_number % 250), '.0/24'),
   toUInt64(3 + intDiv(n, 100000)), n % 100000, toUInt64(u(n, 13) * 900000), concat('thermo-', toString(device_number % 4)), 'thermostat', concat('4.', toString(version), '.', toString(device_number % 3)), concat('build-4', toString(version)),
@@ -71,7 +71,7 @@ FROM
     fromUnixTimestamp64Milli(toInt64({start:Int64} + {span:Int64} * n / {rows:UInt64}), 'UTC') AS received,
     fromUnixTimestamp64Milli(toInt64(greatest(toFloat64({start:Int64}), {start:Int64} + {span:Int64} * n / {rows:UInt64} - if(late, -log(1 - u(n, 6)) * 86400000, u(n, 7) * 8000))), 'UTC') AS at,
     toUInt32(n * 4 / {rows:UInt64}) AS version, rank % 20 = 7 AND {revision:UInt32} = 0 AS provisional,
-    lower(hex(sipHash64({revision:UInt32}, rank))) AS bucket,
+    leftPad(lower(hex(sipHash64({revision:UInt32}, rank))), 16, '0') AS bucket,
     arrayMap(i -> concat(['parse', 'read', 'handle', 'dispatch', 'main_loop', 'main'][i + 1], '_', toString(intDiv(rank, i + 1))), range(6)) AS frames
   FROM numbers({count:UInt64})
 )
