@@ -8,8 +8,8 @@ import { BrokenWorld } from '../infra/service/errors.ts'
  * thousand: six partitions that each went by themselves would spend more on that than on their crashes.
  *
  * What comes while a convoy is under way leaves with the next one; at once, when it is a quarter of a whole one: when there
- * is much to do, one convoy is analysed while another is written. When a convoy fails, each of its batches is tried by itself, so that what is wrong with one partition
- * holds up no other.
+ * is much to do, one convoy is analysed while another is written. When a convoy fails, each of its batches is tried by
+ * itself, so that what is wrong with one partition holds up no other.
  */
 export interface ConvoyOptions {
   /** Most entries in one, unless one batch has more: its ids are sent to ClickHouse in an address of at most 1 MiB. */

@@ -3,7 +3,7 @@ import type { Blobs } from '../infra/blobs/blobs.ts'
 import type { ClickHouse } from '../infra/clickhouse/client.ts'
 import { endOf, TOPIC_ACCEPTED, type Log, type LogBatch, type LogConsumer, type LogEntry } from '../infra/log/log.ts'
 import type { Clock } from '../infra/service/clock.ts'
-import { messageOf } from '../infra/service/errors.ts'
+import { BrokenWorld, messageOf } from '../infra/service/errors.ts'
 import type { Logger } from '../infra/service/logger.ts'
 import type { Metrics } from '../infra/service/metrics.ts'
 import { NO_TRACING, type Span, type Tracing } from '../infra/service/tracing.ts'
@@ -170,8 +170,9 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
         if (now === null) late.push({ item, row: async (givenUp) => row(await again(analysis, item.crash, givenUp)) })
         else ready.push({ ...item, row: row(now) })
       }
-      if (batches.every((batch) => batch.stale())) return
-      await writeCrashes(ready.filter(isOwned), letters, givenUp)
+      // Never taken for handled: by the clock a partition may be lost now and ours again in a moment.
+      if (batches.some((batch) => batch.stale())) throw new BrokenWorld('stopped', 'a partition of the batch is another worker\'s by now', { retryable: true })
+      await writeCrashes(ready, letters, givenUp)
       const standing = await claimed.present(claims.map(({ crash }) => crash.claimedOf as string))
       const known: Done[] = []
       for (const item of claims) {
@@ -179,21 +180,18 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
         if (named === undefined) late.push({ item, row: async () => settled(await claimedRow(item.crash, found(item))) })
         else known.push({ ...item, row: settled(claimedRowOf(found(item), named, clock.now())) })
       }
-      await writeCrashes(known.filter(isOwned), letters, givenUp)
+      await writeCrashes(known, letters, givenUp)
       await writeFacts(facts, inserter, givenUp)
       metrics.event('fact', facts.heartbeats.length + facts.refused.length)
-      const owned = batches.filter((batch) => !batch.stale())
-      for (const batch of owned) {
+      for (const batch of batches) {
         await tellGap(batch, { clickhouse, inserter, logger, metrics, now: clock.now(), givenUp })
         await bury(letters.filter((letter) => letter.batch === batch), batch, { log, inserter, metrics, now: clock.now(), givenUp })
       }
       metrics.event('duplicate', items.length - kept.length)
 
-      const positions = owned.map((batch) => ({ batch, inflight: inflightOf.get(batch) as Inflight }))
-      const followed = late.filter(({ item }) => owned.includes(item.batch))
-      for (const { batch, inflight } of positions) inflight.read(endOf(batch), followed.filter(({ item }) => item.batch === batch).map(({ item }) => item.entry.offset))
-      await writePositions(positions, givenUp)
-      for (const straggler of followed) {
+      for (const [batch, inflight] of inflightOf) inflight.read(endOf(batch), late.filter(({ item }) => item.batch === batch).map(({ item }) => item.entry.offset))
+      await writePositions([...inflightOf], givenUp)
+      for (const straggler of late) {
         handedOn.add(straggler.item.crash.id)
         track(stragglers, follow(straggler, inflightOf.get(straggler.item.batch) as Inflight))
         metrics.stragglers(stragglers.size)
@@ -224,7 +222,7 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       await writeCrashes([{ ...item, row: await row(givenUp) }], letters, givenUp)
       await bury(letters, batch, { log, inserter, metrics, now: clock.now(), givenUp })
       inflight.finish(item.entry.offset)
-      await writePositions([{ batch, inflight }], givenUp)
+      await writePositions([[batch, inflight]], givenUp)
     } catch (error) {
       if (!givenUp()) logger.error({ stage: 'worker', crash: item.crash.id, topic: batch.topic, partition: batch.partition, offset: item.entry.offset, reason: messageOf(error) }, 'a slow dump was left to the next start')
     } finally {
@@ -278,8 +276,8 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     metrics.event('written', crashes.length - refused.length)
   }
 
-  async function writePositions(positions: readonly { batch: LogBatch; inflight: Inflight }[], givenUp: () => boolean): Promise<void> {
-    const rows = positions.flatMap(({ batch: { topic, partition }, inflight: { position } }) =>
+  async function writePositions(read: readonly (readonly [LogBatch, Inflight])[], givenUp: () => boolean): Promise<void> {
+    const rows = read.flatMap(([{ topic, partition }, { position }]) =>
       (position === null ? [] : [{ topic, partition, next_offset: position, written_at: dateTime(clock.now()) }]))
     if (rows.length > 0) await inserter.insert('positions', rows, givenUp)
   }
@@ -339,8 +337,6 @@ const marked = (item: Item, marks: ReadonlyMap<string, readonly Mark[]>): Item =
   const its = marks.get(item.crash.id)
   return its === undefined ? item : { ...item, crash: { ...item.crash, flags: [...new Set([...item.crash.flags, ...its])] } }
 }
-
-const isOwned = ({ batch }: Item): boolean => !batch.stale()
 
 const newestOf = (places: readonly Written[]): Written | undefined => places.toSorted((a, b) => b.revision - a.revision)[0]
 

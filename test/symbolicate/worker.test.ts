@@ -188,3 +188,13 @@ test('a worker that starts again goes on where the table says', async () => {
   const [after] = await rowsOf<{ n: string }>(world.clickhouse, 'SELECT count() AS n FROM crashes')
   expect(Number(after?.n)).toBe(Number(before?.n) + 1)
 })
+
+test('a batch whose partition seemed lost for a moment is not taken for handled', async () => {
+  let asked = 0
+  await world.restartWorker(undefined, (batch) => ({ ...batch, stale: () => asked++ === 0 }))
+  const crash = accepted(ASAN)
+  await world.send(crash)
+  await world.settled()
+  expect((await rowOf(crash.id)).status).toBe('ok')
+  expect(asked).toBeGreaterThan(1)
+})
