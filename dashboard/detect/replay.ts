@@ -1,6 +1,7 @@
 import type { Detector, Finding, Reason, Severity } from './finding.ts'
 import { commonParams, ENGINE_SETTINGS_SQL } from './counted.ts'
 import { SAMPLE, STRATA, worse } from './finding.ts'
+import { PLACE } from '../queries/scope.ts'
 import { RECORD_SQL } from './surroundings.ts'
 import { HOUR, iso, msOf } from './time.ts'
 import * as words from './words.ts'
@@ -43,7 +44,6 @@ const WIDE_SQL = `if(position(source, ':') > 0, arrayStringConcat(arraySlice(spl
 
 /** A report's counter and its place in the log, which is the same however often it stands. They find suspects only, so two counters may have one hash. */
 const COUNTER_SQL = 'cityHash64(device_key, epoch, ifNull(bootcount, 0), ifNull(seq, 0))'
-const PLACE_SQL = 'bitShiftLeft(toUInt64(partition), 40) + offset'
 
 /** These reports, each once and as its highest revision has it. A revision may change standing and bucket, which `where` must not ask. */
 const onceSql = (from: string, where: string): string => `
@@ -67,7 +67,7 @@ SELECT * FROM
       SELECT ${COUNTER_SQL} AS counter FROM crashes
       WHERE ${DAY_SQL} AND bootcount IS NOT NULL AND seq IS NOT NULL
       GROUP BY counter
-      HAVING min(${PLACE_SQL}) != max(${PLACE_SQL}) OR max(standing = 'counter-reuse')
+      HAVING min(${PLACE}) != max(${PLACE}) OR max(standing = 'counter-reuse')
     )`)}
     WINDOW of_counter AS (PARTITION BY device_key, epoch, bootcount, seq)
   )

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { CORRELATION_KEYS, type BucketCorrelations } from '../api/contract.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, number, real } from './ask.ts'
-import { COUNTED, CURRENT, scopeParams, type Scope } from './scope.ts'
+import { COUNTED, CURRENT, PLACE, scopeParams, type Scope } from './scope.ts'
 import { DAY, spansOf, wholeSpans } from './spans.ts'
 
 /**
@@ -11,10 +11,10 @@ import { DAY, spansOf, wholeSpans } from './spans.ts'
  *
  * Inside: the bucket's own rows of the range (`bucket_crashes`). All: sets by value (`property_counts`), a row for each value
  * and hour, six hours or day, without those that were taken away since; what is left at the edges of the range from `crashes`.
+ * Measured at 10 M crashes in 28 days: 0.2 s for 24 h; for 28 days 1 s, and 1.6 s for a bucket with a million of them.
  */
 const PAIRS = `[('swversion', toString(swversion)), ('hwmodel', toString(hwmodel)), ('compartment', toString(compartment)), ('source', toString(source))]`
 const SPANS = wholeSpans('property_counts')
-const PLACE = 'bitShiftLeft(toUInt64(partition), 40) + offset'
 const TAKEN_AWAY = `(SELECT groupBitmapState(${PLACE}) FROM revised_crashes FINAL
     WHERE fleet = {fleet:String} AND standing NOT IN ('counted', 'claimed') AND event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)})`
 const AT_EDGES = `

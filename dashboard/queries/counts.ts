@@ -1,16 +1,13 @@
 import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, askOne, sqlTime, strings } from './ask.ts'
-import type { Scope } from './scope.ts'
+import { DEVICE, PLACE, VERIFIED, type Scope } from './scope.ts'
 import { spansOf, WEEK, wholeSpans } from './spans.ts'
 
 /**
  * Crashes of a range as sets, exact at any moment: what lists, charts and totals are counted from.
  *
- *   |--edge--|--hours--|--6 hours--|--days--|---- weeks ----|--days--|--6 hours--|--hours--|--edge--|
- *   from   hours.from  quarters.from  days.from  weeks      days.to   quarters.to   hours.to      to
- *
- * Whole weeks, days, quarters of days and hours come from `bucket_counts`, what is left at the edges from `crashes FINAL`; together they
+ * Whole weeks, days, quarters of days and hours (spans.ts) come from `bucket_counts`, what is left at the edges from `crashes FINAL`; together they
  * are sets that are united, so that a crash that was written twice, late or in between is one (infra/clickhouse/schema/009-counts.sql).
  * A row of `bucket_counts` that holds a crash that was analysed again is left out: such crashes count one by one from
  * `revised_crashes`, and those that shared a row with them, which is rare, from `bucket_crashes`. Only sets of buckets that such
@@ -29,7 +26,7 @@ const IN_HOURS = `event_time >= {hours_from:DateTime64(3)} AND event_time < {hou
 const WAITING = `(NOT {waiting:UInt8} OR waiting)`
 
 /** The crashes of the whole hours that were analysed again. */
-const MOVED = `(SELECT groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_HOURS})`
+const MOVED = `(SELECT groupBitmapState(${PLACE}) FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_HOURS})`
 const MAY_HOLD_MOVED = `(has({first_buckets:Array(String)}, '') OR bucket IN {first_buckets:Array(String)})`
 
 const SETS = `SELECT ${ROW} FROM bucket_counts WHERE ${OF_FLEET} AND ${WAITING} AND ${SPANS}`
@@ -38,9 +35,9 @@ const SETS_WITHOUT_MOVED = `${SETS} AND NOT (${MAY_HOLD_MOVED} AND bitmapHasAny(
 /** One by one, as sets of the longest span that may be read. */
 const ONE_BY_ONE = `
   SELECT bucket, evidence, kind, notEmpty(its.modules) AS waiting, toDateTime64(intDiv(toUnixTimestamp64Milli(its.event_time), {longest:Int64}) * intDiv({longest:Int64}, 1000), 0, 'UTC') AS start,
-         groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) AS crashes,
-         groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level IN ('payload-signed', 'transport-authenticated')) AS verified,
-         groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified,
+         groupBitmapState(${PLACE}) AS crashes,
+         groupBitmapStateIf(${DEVICE}, ${VERIFIED}) AS verified,
+         groupBitmapStateIf(${DEVICE}, NOT ${VERIFIED}) AS unverified,
          min(its.provisional) AS provisional, min(event_time) AS first_seen, max(event_time) AS last_seen,
          argMax((its.evidence, event_time, id, title, signature, toString(severity)), (its.evidence, event_time, id)) AS strongest,
          (min(event_time), argMin(id, event_time)) AS oldest, (max(event_time), argMax(id, event_time)) AS newest,

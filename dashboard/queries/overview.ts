@@ -3,7 +3,8 @@ import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, askOne, flag, iso, number, sqlTime } from './ask.ts'
 import { countsOf } from './counts.ts'
 import type { Merges } from './merges.ts'
-import { MERGED, mergeParams, scopeParams, type Scope } from './scope.ts'
+import { DEVICE, MERGED, mergeParams, PLACE, scopeParams, VERIFIED, type Scope } from './scope.ts'
+import { HOUR } from './spans.ts'
 
 /**
  * What changed: crashes, devices, new buckets and dead letters of the last span against the span before, and both by the hour?
@@ -17,7 +18,7 @@ import { MERGED, mergeParams, scopeParams, type Scope } from './scope.ts'
  * A crash has one hour and one evidence, so sets of crashes are united once, by both, and their sizes are added; devices come again,
  * so theirs are united by hour and by span too.
  */
-const MOVED = `(SELECT groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) FROM revised_crashes
+const MOVED = `(SELECT groupBitmapState(${PLACE}) FROM revised_crashes
     WHERE fleet = {fleet:String} AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)})`
 const ONE = 'event_time, evidence, partition, offset, device, device_number, auth_level'
 const IN_SPANS = `fleet = {fleet:String} AND standing IN ('counted', 'claimed') AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)}`
@@ -26,7 +27,7 @@ const EDGES = `
         SELECT ${ONE} FROM crashes
         WHERE ${IN_SPANS} AND revision = 0
           AND ((event_time < {first_end:DateTime64(3)}) OR (event_time >= {middle_hour:DateTime64(3)} AND event_time < {middle_end:DateTime64(3)}) OR (event_time >= {last_hour:DateTime64(3)}))
-          AND NOT bitmapContains(${MOVED}, bitShiftLeft(toUInt64(partition), 40) + offset)
+          AND NOT bitmapContains(${MOVED}, ${PLACE})
         UNION ALL
         SELECT ${ONE} FROM revised_crashes FINAL WHERE ${IN_SPANS}`
 /** Hours that no range of the key tells: all of both spans are looked through for them, and each crash is what it is now. */
@@ -36,7 +37,7 @@ const EDGES_AND_OTHERS = `
         SELECT ${ONE} FROM revised_crashes FINAL WHERE ${IN_SPANS} AND toUnixTimestamp(toStartOfHour(event_time)) NOT IN {single:Array(UInt32)}`
 const COUNTED_HOURS = {
   sql: (SINGLE: string) => `
-SELECT grouping(half) = 0 AS by_half, half, slot, sum(united.crashes) AS crashes, arrayMap(class -> toUInt64(class), sumMap([united.evidence], [united.crashes]).1) AS classes, sumMap([united.evidence], [united.crashes]).2 AS by_class,
+SELECT grouping(half) = 0 AS by_half, half, slot, sum(united.crashes) AS crashes, sumMap([united.evidence], [united.crashes]) AS by_evidence,
        bitmapOrCardinality(groupBitmapMergeState(united.verified), groupBitmapMergeState(united.unverified)) AS devices
 FROM
 (
@@ -49,16 +50,16 @@ FROM
     WHERE fleet = {fleet:String} AND start >= {first:DateTime64(3)} AND start < {to:DateTime64(3)} AND toUnixTimestamp(start) NOT IN {single:Array(UInt32)}
     UNION ALL
     SELECT multiIf(event_time >= {middle:DateTime64(3)}, 'now', event_time >= {from:DateTime64(3)}, 'before', '') AS half, evidence, intDiv(toUnixTimestamp64Milli(event_time) - {first_ms:Int64}, 3600000) AS slot,
-           groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) AS crashes,
-           groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level IN ('payload-signed', 'transport-authenticated')) AS verified,
-           groupBitmapStateIf(if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number), auth_level NOT IN ('payload-signed', 'transport-authenticated')) AS unverified
+           groupBitmapState(${PLACE}) AS crashes,
+           groupBitmapStateIf(${DEVICE}, ${VERIFIED}) AS verified,
+           groupBitmapStateIf(${DEVICE}, NOT ${VERIFIED}) AS unverified
     FROM (${SINGLE})
     GROUP BY half, evidence, slot
   ) AS sets
   GROUP BY half, evidence, slot
 ) AS united
 GROUP BY GROUPING SETS ((slot), (half))`,
-  row: z.object({ by_half: flag, half: z.string(), slot: number, crashes: number, classes: z.array(number), by_class: z.array(number), devices: number }),
+  row: z.object({ by_half: flag, half: z.string(), slot: number, crashes: number, by_evidence: z.tuple([z.array(number), z.array(number)]), devices: number }),
 }
 
 // Hours from which crashes were taken away (overrun device forget): sets of devices can't tell what is left.
@@ -66,7 +67,7 @@ const TAKEN_AWAY = {
   sql: `
 SELECT DISTINCT toUnixTimestamp(start) AS hour FROM fleet_counts
 WHERE fleet = {fleet:String} AND start >= {first:DateTime64(3)} AND start < {to:DateTime64(3)}
-  AND bitmapHasAny(fleet_counts.crashes, (SELECT groupBitmapState(bitShiftLeft(toUInt64(partition), 40) + offset) FROM revised_crashes FINAL
+  AND bitmapHasAny(fleet_counts.crashes, (SELECT groupBitmapState(${PLACE}) FROM revised_crashes FINAL
     WHERE fleet = {fleet:String} AND standing NOT IN ('counted', 'claimed') AND event_time >= {first:DateTime64(3)} AND event_time < {to:DateTime64(3)}))`,
   row: z.object({ hour: number }),
 }
@@ -94,8 +95,7 @@ WHERE at >= {from:DateTime64(3)} AND at < {to:DateTime64(3)}`,
   row: z.object({ now: number, before: number }),
 }
 
-const HOUR = 3_600_000
-const NOTHING: { crashes: number; devices: number; classes: number[]; by_class: number[] } = { crashes: 0, devices: 0, classes: [], by_class: [] }
+const NOTHING: Pick<z.output<typeof COUNTED_HOURS.row>, 'crashes' | 'devices' | 'by_evidence'> = { crashes: 0, devices: 0, by_evidence: [[], []] }
 
 export async function readChanges(clickhouse: ClickHouse, scope: Scope, middle: number, merges: Merges) {
   const first = Math.floor(scope.from / HOUR) * HOUR
@@ -105,13 +105,14 @@ export async function readChanges(clickhouse: ClickHouse, scope: Scope, middle: 
     askOne(clickhouse, NEW_BUCKETS, params), askOne(clickhouse, DEAD_LETTERS, params),
   ])
   const of = (half: 'now' | 'before') => rows.find((row) => row.by_half && row.half === half) ?? NOTHING
+  const [now, before] = [of('now'), of('before')]
   const slots = Array.from({ length: Math.ceil((scope.to - first) / HOUR) }, (_, slot) => rows.find((row) => !row.by_half && row.slot === slot))
   return {
-    crashes: { now: of('now').crashes, before: of('before').crashes },
-    devices: { now: of('now').devices, before: of('before').devices },
+    crashes: { now: now.crashes, before: before.crashes },
+    devices: { now: now.devices, before: before.devices },
     new_buckets: buckets,
     dead_letters: deadLetters,
-    by_evidence: [0, 1, 2, 3, 4].map((evidence) => of('now').by_class[of('now').classes.indexOf(evidence)] ?? 0),
+    by_evidence: [0, 1, 2, 3, 4].map((evidence) => now.by_evidence[1][now.by_evidence[0].indexOf(evidence)] ?? 0),
     unsymbolicated: waiting,
     series: { from: iso(first), step_seconds: HOUR / 1000, crashes: slots.map((row) => row?.crashes ?? 0), devices: slots.map((row) => row?.devices ?? 0) },
   }

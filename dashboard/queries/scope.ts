@@ -18,6 +18,9 @@ export const COUNTED = `fleet = {fleet:String} AND event_time >= {from:DateTime6
  */
 export const CURRENT = `((revision = 0 AND id NOT IN (SELECT id FROM revised_crashes WHERE fleet = {fleet:String} AND event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)}))
   OR (revision > 0 AND (id, revision) IN (SELECT id, max(revision) FROM revised_crashes WHERE fleet = {fleet:String} AND event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)} GROUP BY id)))`
+/** What stands for a crash in sets: its place in the log; and for a device: its number, or where it has none a hash (schema 009). */
+export const PLACE = 'bitShiftLeft(toUInt64(partition), 40) + offset'
+export const DEVICE = 'if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number)'
 /** Reports whose sender proved who it is. */
 export const VERIFIED = `auth_level IN ('payload-signed', 'transport-authenticated')`
 /** The bucket after people's merges. */

@@ -4,6 +4,7 @@ import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, iso, number } from './ask.ts'
 import { countsOf } from './counts.ts'
 import { COUNTED, scopeParams, type Scope } from './scope.ts'
+import { DAY, HOUR, QUARTER, WEEK } from './spans.ts'
 
 /**
  * How many crashes and distinct devices fell into each slot of the range? Of everything, of some buckets, or of a device.
@@ -52,16 +53,14 @@ async function fromSets(clickhouse: ClickHouse, scope: Scope, stepMs: number, on
 }
 
 const MINUTE = 60_000
-const HOUR = 60 * MINUTE
-export const DAY = 24 * HOUR
 
 /** Whether each slot is made of whole units. */
 export const isWhole = ({ from, to }: Scope, stepMs: number, unit: number): boolean => from % unit === 0 && to % unit === 0 && stepMs % unit === 0
 
 /** The longest sets, ms, of which each lies in one slot. */
-export const longestIn = (scope: Scope, stepMs: number): number => [7 * DAY, DAY, 6 * HOUR].find((unit) => isWhole(scope, stepMs, unit)) ?? HOUR
+export const longestIn = (scope: Scope, stepMs: number): number => [WEEK, DAY, QUARTER].find((unit) => isWhole(scope, stepMs, unit)) ?? HOUR
 
-const STEPS = [MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY]
+const STEPS = [MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, QUARTER, 12 * HOUR, DAY, WEEK]
 
 /** The range widened to whole steps, with the smallest step of at least `atLeastMs` that keeps within `slots`. */
 export function slotted(scope: Scope, slots: number, atLeastMs = MINUTE): { scope: Scope; stepMs: number } {

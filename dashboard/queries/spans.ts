@@ -8,12 +8,12 @@ import { sqlTime } from './ask.ts'
  *
  * Weeks run from Thursday to Wednesday, as days since 1970 go (infra/clickhouse/schema/011-counts-at-scale.sql).
  */
-const HOUR = 3_600_000
-const QUARTER = 6 * HOUR
+export const HOUR = 3_600_000
+export const QUARTER = 6 * HOUR
 export const DAY = 24 * HOUR
 export const WEEK = 7 * DAY
 
-export interface Range { from: number; to: number }
+interface Range { from: number; to: number }
 
 /** Rows of a table of sets by `span` (seconds) and `start` that make up the whole hours, bound with `spansOf().params`. */
 export const wholeSpans = (table: string): string => `((span = 604800 AND ${table}.start >= {weeks_from:DateTime64(3)} AND ${table}.start < {weeks_to:DateTime64(3)})

@@ -15,7 +15,6 @@ import { logBroken } from './outcome.ts'
  *            the group says that our generation is over, the assignment is lost and stale() says so: kafkajs has no hook
  *            for revoked partitions, and a process that was frozen finds out by the clock.
  * lost       Nothing more is handed over or committed; kafkajs joins again, which is a new assignment.
- *
  * silent     Nothing was heard of the group for three times as long as a rebalance may take, though nothing has failed
  *            either: kafkajs may lose a request (kafka-client.ts), and then waits for ever. A new consumer takes its place.
  *
@@ -30,6 +29,7 @@ interface Assignment {
 }
 
 const CONCURRENT_PARTITIONS = 16
+/** How long a rebalance may wait for a member, unless a session is longer. */
 const REBALANCE_MS = 30_000
 
 export async function startKafkaConsumer(
@@ -44,11 +44,11 @@ export async function startKafkaConsumer(
   let assignment: Assignment = { lost: true, heardAt: 0, partitions: new Map() }
   let consumer: Consumer
   let restarting: Promise<void> | undefined
-  /** When the present consumer was started, or last heard something of its group. */
-  let aliveAt = performance.now()
+  /** When the present consumer was started: until it is in the group it hears nothing of it. */
+  let startedAt = performance.now()
   const rebalanceMs = Math.max(sessionTimeoutMs, REBALANCE_MS)
   const watch = setInterval(() => {
-    const silentMs = performance.now() - Math.max(aliveAt, assignment.heardAt)
+    const silentMs = performance.now() - Math.max(startedAt, assignment.heardAt)
     if (silentMs > 3 * rebalanceMs) giveUp(new Error(`nothing was heard of the group for ${Math.round(silentMs / 1000)} s`))
   }, sessionTimeoutMs)
 
@@ -62,7 +62,7 @@ export async function startKafkaConsumer(
   return { stop, assigned: () => (isLost(assignment) ? [] : [...assignment.partitions.keys()]) }
 
   async function start(): Promise<void> {
-    aliveAt = performance.now()
+    startedAt = performance.now()
     const mine = consumer = kafka.consumer({
       groupId: group,
       sessionTimeout: sessionTimeoutMs,

@@ -15,8 +15,9 @@ import { median } from './symbolicate/cpu.ts'
 /**
  * Ten minutes of real dumps at a steady pace, `overrun start` as a user runs it: memory has to be flat once everything is
  * warm. Judged is the anonymous part of what is resident: the log is a mapped file, whose pages count as resident from when they
- * were read until the kernel wants them back, so that the whole grows by what the log keeps (and is printed beside). OVERRUN_SOAK_MINUTES and OVERRUN_SOAK_PER_SECOND ask for other ones; the default pace is about 80 % of what two
- * cores count with everything on them.
+ * were read until the kernel wants them back, so that the whole grows by what the log keeps (and is printed beside).
+ * OVERRUN_SOAK_MINUTES and OVERRUN_SOAK_PER_SECOND ask for other ones; the default pace is about 80 % of what two cores count
+ * with everything on them.
  */
 export const name = 'soak'
 export const describe = 'anonymous memory of all processes in the last minute, against the third'

@@ -18,7 +18,7 @@ function untilReady(child: ChildProcess, ready: RegExp): Promise<void> {
     let output = ''
     const outputs = [child.stdout!, child.stderr!]
     const read = (chunk: Buffer) => {
-      output += chunk.toString()
+      if (output.length < 1_000_000) output += chunk.toString()
       if (!ready.test(output)) return
       // What it says from now on is thrown away unread, so that it costs the process under measurement nothing.
       for (const stream of outputs) stream.off('data', read).resume()
