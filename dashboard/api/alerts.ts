@@ -3,8 +3,8 @@ import { queueOf, strataOf } from '../detect/finding.ts'
 import { readAlert, readAlertVersions, readAlerts } from '../queries/alerts.ts'
 import { iso, parseJson } from '../queries/ask.ts'
 import { readBucketLife } from '../queries/bucket.ts'
+import { readDecisions } from '../queries/decisions.ts'
 import { readEvents } from '../queries/events.ts'
-import { readMerges } from '../queries/merges.ts'
 import { readSeries, slotted } from '../queries/series.ts'
 import { fleetOf, type Api, type ApiDeps } from './api.ts'
 import { alertDetailSchema, alertEvidenceSchema, alertsPageSchema, type AlertDetail } from './contract.ts'
@@ -25,9 +25,12 @@ export function alertRoutes(api: Api, deps: ApiDeps): void {
     schema: { summary: 'Alerts, open ones first', tags, querystring: alertsQuerySchema, response: { 200: alertsPageSchema } },
   }, async ({ query }) => {
     const { scope, after } = readCursor(query.cursor, alertKey, { fleet: fleetOf(deps, query.fleet), from: 0, to: clock.now() })
-    const rows = await readAlerts(clickhouse, scope.fleet, { limit: query.limit + 1, state: query.state, pattern: query.pattern ?? '', strata: query.queue === undefined ? [] : strataOf(query.queue), after })
+    const [rows, { verdicts }] = await Promise.all([
+      readAlerts(clickhouse, scope.fleet, { limit: query.limit + 1, state: query.state, pattern: query.pattern ?? '', strata: query.queue === undefined ? [] : strataOf(query.queue), after }),
+      readDecisions(clickhouse, scope.fleet),
+    ])
     const page = pageOf(rows, query.limit, scope, (row) => [row.state === 'open' ? 1 : 0, Date.parse(row.opened_at), row.id])
-    return { ...page, items: await alertSummaries(deps, scope.fleet, page.items), as_of: iso(clock.now()) }
+    return { ...page, items: alertSummaries(page.items, verdicts), as_of: iso(clock.now()) }
   })
 
   api.get('/api/v1/alerts/:id', {
@@ -37,11 +40,10 @@ export function alertRoutes(api: Api, deps: ApiDeps): void {
     const alert = await readAlert(clickhouse, fleet, params.id)
     if (alert === null) throw new Refused('not-found', `fleet ${fleet} has no alert ${params.id}`)
     const { evidence: text, query_params: bound, ...row } = alert
-    const merges = await readMerges(clickhouse, fleet)
+    const { merges, verdicts } = await readDecisions(clickhouse, fleet)
     const buckets = alert.bucket === '' ? [] : merges.members(merges.target(alert.bucket))
     const strip = stripOf(fleet, Date.parse(alert.first_event), Date.parse(alert.last_event), clock.now())
-    const [summaries, series, life, versions, history] = await Promise.all([
-      alertSummaries(deps, fleet, [row]),
+    const [series, life, versions, history] = await Promise.all([
       readSeries(clickhouse, strip.scope, strip.stepMs, { buckets, device: alert.device }),
       buckets.length === 0 ? null : readBucketLife(clickhouse, fleet, buckets),
       readAlertVersions(clickhouse, fleet, alert.id),
@@ -49,7 +51,7 @@ export function alertRoutes(api: Api, deps: ApiDeps): void {
     ])
     const evidence = alertEvidenceSchema.safeParse(parseJson(text))
     return {
-      ...row, queue: queueOf(row.stratum), verdict: summaries[0]?.verdict ?? null, query: alert.query, versions, history,
+      ...row, queue: queueOf(row.stratum), verdict: verdicts.get(row.id) ?? null, query: alert.query, versions, history,
       evidence: evidence.data ?? null,
       evidence_fault: evidence.success ? null : z.prettifyError(evidence.error),
       strip: series,

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import { readAlerts } from '../queries/alerts.ts'
 import { iso } from '../queries/ask.ts'
@@ -6,18 +7,19 @@ import { readBucketCrashes } from '../queries/bucket-crashes.ts'
 import { readBucketDevices } from '../queries/bucket-devices.ts'
 import { readBucketFirmware } from '../queries/bucket-firmware.ts'
 import { readBucketLife } from '../queries/bucket.ts'
-import { countsOf } from '../queries/counts.ts'
-import { readBuckets, type BucketsAsked } from '../queries/buckets.ts'
-import { readDeviceStates, readTriage } from '../queries/decisions.ts'
+import { readRevised } from '../queries/counts.ts'
+import { countsOfBuckets, readBuckets, type BucketsAsked } from '../queries/buckets.ts'
+import { readDecisions, readDeviceStates, type Decisions } from '../queries/decisions.ts'
 import { readEvents } from '../queries/events.ts'
 import { readMerges, type Merges } from '../queries/merges.ts'
+import { ALWAYS } from '../queries/scope.ts'
 import { readSeries, slotted } from '../queries/series.ts'
 import { DAY, fleetOf, scopeOf, type Api, type ApiDeps } from './api.ts'
 import { bucketCorrelationsSchema, bucketDetailSchema, bucketDevicesSchema, bucketFirmwareSchema, bucketsPageSchema, crashesPageSchema, type BucketDetail } from './contract.ts'
 import { bucketsQuerySchema, pageQuerySchema, rangeQuerySchema, scopeQuerySchema, type BucketsQuery } from './requests.ts'
 import { pageOf, readCursor } from './cursor.ts'
 import { Refused } from './problems.ts'
-import { alertSummaries, bucketSummaries } from './summaries.ts'
+import { alertSummaries, bucketSummaries, readJudgements, sparklineOf } from './summaries.ts'
 
 /** Reading buckets; what people say about them is in decisions.ts. A merged bucket answers as the one that it was merged into. */
 export const bucketParams = z.object({ id: z.string().regex(/^[0-9a-f]{16}$/) })
@@ -36,38 +38,45 @@ export function bucketRoutes(api: Api, deps: ApiDeps): void {
     schema: { summary: 'Buckets, those with most verified devices first', tags, querystring: bucketsQuerySchema, response: { 200: bucketsPageSchema } },
   }, async ({ query }) => {
     const { scope, after } = readCursor(query.cursor, bucketKey, scopeOf(deps, query))
-    const counts = countsOf(clickhouse, { scope, swversion: query.swversion ?? '' })
-    const [merges, state] = await Promise.all([readMerges(clickhouse, scope.fleet), inState(deps, scope.fleet, query.state), counts])
-    const rows = await readBuckets(clickhouse, { scope, merges, limit: query.limit + 1, sort: query.sort, filter: query, state, after, counts })
+    const counting = async () => {
+      // Of sparklines too, whose slots may reach a little further.
+      const revised = await readRevised(clickhouse, sparklineOf(scope).scope)
+      return { revised, counts: await countsOfBuckets(clickhouse, { scope, swversion: query.swversion ?? '', revised }) }
+    }
+    const [judgements, { revised, counts }] = await Promise.all([readJudgements(deps, scope.fleet), counting()])
+    const rows = await readBuckets(clickhouse, { scope, merges: judgements.merges, limit: query.limit + 1, sort: query.sort, filter: query, state: inState(judgements.triage, query.state), after, counts })
     const page = pageOf(rows, query.limit, scope, (row) => [row.key_1, row.key_2, row.id])
-    return { ...page, items: await bucketSummaries(deps, scope, merges, page.items), as_of: iso(clock.now()) }
+    return { ...page, items: await bucketSummaries(deps, scope, judgements, page.items, { revised }), as_of: iso(clock.now()) }
   })
 
   api.get('/api/v1/buckets/:id', {
     schema: { summary: 'One bucket: what it is, why it is one, and what was decided', tags, params: bucketParams, querystring: rangeQuerySchema, response: { 200: bucketDetailSchema } },
   }, async ({ params, query }): Promise<BucketDetail> => {
     const scope = scopeOf(deps, query)
-    const merges = await readMerges(clickhouse, scope.fleet)
+    const [judgements, revised] = await Promise.all([readJudgements(deps, scope.fleet), readRevised(clickhouse, { fleet: scope.fleet, ...ALWAYS })])
+    const { merges, verdicts } = judgements
     const bucket = merges.target(params.id)
     const members = merges.members(bucket)
     const detail = slotted(scope, 120, scope.to - scope.from < DAY / 2 ? MINUTE : scope.to - scope.from > 14 * DAY ? DAY : HOUR)
     const [life, inRange, series, alerts, history] = await Promise.all([
-      readBucketLife(clickhouse, scope.fleet, members),
-      readBuckets(clickhouse, { scope, merges, limit: 1, only: members }),
-      readSeries(clickhouse, detail.scope, detail.stepMs, { buckets: members }),
+      readBucketLife(clickhouse, scope.fleet, members, revised),
+      readBuckets(clickhouse, { scope, merges, limit: 1, only: members, revised }),
+      readSeries(clickhouse, detail.scope, detail.stepMs, { buckets: members, revised }),
       readAlerts(clickhouse, scope.fleet, { limit: 50, state: 'open', buckets: members }),
       readEvents(clickhouse, scope.fleet, { subjects: members.map((member) => `bucket:${member}`), limit: 200 }),
     ])
     if (life === null) throw new Refused('not-found', `fleet ${scope.fleet} has no bucket ${params.id}`)
     // Outside its own time the bucket is still there, with nothing in the range.
     const counted = inRange[0] ?? { ...life, id: bucket, crashes: 0, devices: 0, verified_devices: 0, key_1: 0, key_2: 0 }
-    const [summary] = await bucketSummaries(deps, scope, merges, [{ ...counted, first_seen: life.first_seen, last_seen: life.last_seen }])
+    const spark = sparklineOf(scope)
+    const lines = isDeepStrictEqual(spark, detail) ? new Map([[bucket, series.crashes]]) : undefined
+    const [summary] = await bucketSummaries(deps, scope, judgements, [{ ...counted, first_seen: life.first_seen, last_seen: life.last_seen }], { revised, ...(lines && { lines }) })
     if (summary === undefined) throw new Refused('not-found', `fleet ${scope.fleet} has no bucket ${params.id}`)
     const { signature, signature_frames, signature_notes, ruleset, access, cwe, evidence_for, evidence_against, strongest, newest, oldest } = life
     return {
       ...summary, asked_for: params.id, access, cwe, evidence_for, evidence_against, strongest, newest, oldest, series, history,
       signature: { ruleset, text: signature, frames: signature_frames, notes: signature_notes },
-      open_alerts: await alertSummaries(deps, scope.fleet, alerts),
+      open_alerts: alertSummaries(alerts, verdicts),
       merges: merges.all.filter(({ bucket: from, into }) => members.includes(from) || members.includes(into)),
     }
   })
@@ -94,9 +103,9 @@ export function bucketRoutes(api: Api, deps: ApiDeps): void {
     schema: { summary: 'Firmware versions by devices and crashes', tags, params: bucketParams, querystring: rangeQuerySchema, response: { 200: bucketFirmwareSchema } },
   }, async ({ params, query }) => {
     const scope = scopeOf(deps, query)
-    const merges = await readMerges(clickhouse, scope.fleet)
+    const { merges, triage } = await readDecisions(clickhouse, scope.fleet)
     const bucket = merges.target(params.id)
-    const [items, triage] = await Promise.all([readBucketFirmware(clickhouse, scope, merges.members(bucket)), readTriage(clickhouse, scope.fleet)])
+    const items = await readBucketFirmware(clickhouse, scope, merges.members(bucket))
     const fixedIn = triage.get(bucket)?.fixed_in ?? null
     return { items: items.map((item) => ({ ...item, fixed: item.swversion === fixedIn })), as_of: iso(clock.now()) }
   })
@@ -117,10 +126,10 @@ export async function membersOf(deps: ApiDeps, fleet: string, bucket: string): P
 }
 
 /** A bucket that nobody has triaged is new, so `new` is everything that is in none of the other states. */
-async function inState({ clickhouse }: ApiDeps, fleet: string, state: BucketsQuery['state']): Promise<BucketsAsked['state']> {
+function inState(triage: Decisions['triage'], state: BucketsQuery['state']): BucketsAsked['state'] {
   if (state === undefined) return undefined
-  const triage = [...(await readTriage(clickhouse, fleet))]
+  const all = [...triage]
   return state === 'new'
-    ? { buckets: triage.filter(([, said]) => said.state !== 'new').map(([bucket]) => bucket), inverted: true }
-    : { buckets: triage.filter(([, said]) => said.state === state).map(([bucket]) => bucket), inverted: false }
+    ? { buckets: all.filter(([, said]) => said.state !== 'new').map(([bucket]) => bucket), inverted: true }
+    : { buckets: all.filter(([, said]) => said.state === state).map(([bucket]) => bucket), inverted: false }
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { readAlerts } from '../queries/alerts.ts'
 import { iso } from '../queries/ask.ts'
-import { readDeviceStates } from '../queries/decisions.ts'
+import { readDecisions, readDeviceStates } from '../queries/decisions.ts'
 import { readDeviceCredentials, readDeviceTimeline, readDeviceVersions } from '../queries/device.ts'
 import { readDevices } from '../queries/devices.ts'
 import { readEvents } from '../queries/events.ts'
@@ -49,9 +49,12 @@ export function deviceRoutes(api: Api, deps: ApiDeps): void {
   }, async ({ params: { id }, query }): Promise<DeviceDetail> => {
     const scope = scopeOf(deps, query)
     const { fleet } = scope
-    const summaries = async () => deviceSummaries(deps, fleet, await readDevices(clickhouse, { scope, merges: await readMerges(clickhouse, fleet), limit: 1, only: [id] }))
-    const [[summary], timeline, credentials, versions, alerts, history, states, refusals] = await Promise.all([
-      summaries(), readDeviceTimeline(clickhouse, fleet, id), readDeviceCredentials(clickhouse, fleet, id), readDeviceVersions(clickhouse, fleet, id),
+    const summarised = async () => {
+      const { merges, verdicts } = await readDecisions(clickhouse, fleet)
+      return { verdicts, summaries: await deviceSummaries(deps, fleet, await readDevices(clickhouse, { scope, merges, limit: 1, only: [id] })) }
+    }
+    const [{ verdicts, summaries: [summary] }, timeline, credentials, versions, alerts, history, states, refusals] = await Promise.all([
+      summarised(), readDeviceTimeline(clickhouse, fleet, id), readDeviceCredentials(clickhouse, fleet, id), readDeviceVersions(clickhouse, fleet, id),
       readAlerts(clickhouse, fleet, { limit: 50, state: 'open', devices: [id] }), readEvents(clickhouse, fleet, { subjects: [`device:${id}`, `rebase:${id}`], limit: 200 }), readDeviceStates(clickhouse, fleet),
       readRefusals(clickhouse, fleet, { limit: 100, device: id }),
     ])
@@ -59,7 +62,7 @@ export function deviceRoutes(api: Api, deps: ApiDeps): void {
     return {
       ...summary, timeline, credentials, versions, history, refusals,
       registry: states.of(id),
-      open_alerts: await alertSummaries(deps, fleet, alerts),
+      open_alerts: alertSummaries(alerts, verdicts),
     }
   })
 }

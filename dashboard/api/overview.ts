@@ -1,36 +1,40 @@
 import { strataOf } from '../detect/finding.ts'
 import { iso } from '../queries/ask.ts'
-import { countOpenAlerts, readAlerts } from '../queries/alerts.ts'
+import { countOpenAlerts } from '../queries/alerts.ts'
 import { readBuckets } from '../queries/buckets.ts'
+import { readRevised } from '../queries/counts.ts'
 import { readLostMessages } from '../queries/log-gaps.ts'
-import { readMerges } from '../queries/merges.ts'
-import { readChanges } from '../queries/overview.ts'
+import { readChanges, readNewBuckets, twoDaysUntil } from '../queries/overview.ts'
 import { DAY, fleetOf, type Api, type ApiDeps } from './api.ts'
 import { overviewSchema } from './contract.ts'
 import { scopeQuerySchema } from './requests.ts'
-import { alertSummaries, bucketSummaries } from './summaries.ts'
+import { alertSummaries, bucketSummaries, MOST_OPEN_ALERTS, readJudgements } from './summaries.ts'
 
 export function overviewRoutes(api: Api, deps: ApiDeps): void {
   api.get('/api/v1/overview', {
-    schema: { summary: 'What changed: the last 24 h against the 24 h before', tags: ['overview'], querystring: scopeQuerySchema, response: { 200: overviewSchema } },
+    schema: { summary: 'What changed: this hour and the 23 before it against the day before, up to the same minute', tags: ['overview'], querystring: scopeQuerySchema, response: { 200: overviewSchema } },
   }, async ({ query }) => {
     const { clickhouse, clock } = deps
     const now = clock.now()
     const fleet = fleetOf(deps, query.fleet)
-    const merges = await readMerges(clickhouse, fleet)
-    const twoDays = { fleet, from: now + 1 - 2 * DAY, to: now + 1 }
-    const lastDay = { ...twoDays, from: now + 1 - DAY }
-    const [changes, openAlerts, topAlerts, newest, lost] = await Promise.all([
-      readChanges(clickhouse, twoDays, lastDay.from, merges),
-      countOpenAlerts(clickhouse, fleet, strataOf('security')),
-      readAlerts(clickhouse, fleet, { limit: 5, state: 'open', strata: strataOf('security') }),
-      readBuckets(clickhouse, { scope: lastDay, merges, limit: 10, sort: 'first_seen', newSince: lastDay.from }),
-      readLostMessages(clickhouse, now - 14 * DAY),
+    const days = twoDaysUntil(now, fleet)
+    const lastDay = { fleet, from: days.middle, to: days.to }
+    const [revised, judgements] = [readRevised(clickhouse, days), readJudgements(deps, fleet)]
+
+    const newBuckets = async () => {
+      const { merges } = await judgements
+      const { newest, ...counts } = await readNewBuckets(clickhouse, days, merges)
+      const rows = newest.length === 0 ? [] : await readBuckets(clickhouse, { scope: lastDay, merges, limit: 10, sort: 'first_seen', only: newest, revised: await revised })
+      return { counts, summaries: await bucketSummaries(deps, lastDay, await judgements, rows, { revised: await revised }) }
+    }
+    const [changes, { counts, summaries }, { open, verdicts }, lost] = await Promise.all([
+      revised.then((its) => readChanges(clickhouse, days, its)), newBuckets(), judgements, readLostMessages(clickhouse, now - 14 * DAY),
     ])
     return {
-      fleet, as_of: iso(now), ...changes, lost_messages: lost, open_alerts: openAlerts,
-      top_alerts: await alertSummaries(deps, fleet, topAlerts),
-      newest_buckets: await bucketSummaries(deps, lastDay, merges, newest),
+      fleet, as_of: iso(now), ...changes, new_buckets: counts, lost_messages: lost,
+      open_alerts: open.length < MOST_OPEN_ALERTS ? open.length : await countOpenAlerts(clickhouse, fleet, strataOf('security')),
+      top_alerts: alertSummaries(open.slice(0, 5), verdicts),
+      newest_buckets: summaries,
     }
   })
 }

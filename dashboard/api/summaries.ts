@@ -1,10 +1,11 @@
+import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { queueOf, strataOf } from '../detect/finding.ts'
 import { readAlerts, type StoredAlert } from '../queries/alerts.ts'
 import { iso } from '../queries/ask.ts'
 import type { CountedBucket } from '../queries/buckets.ts'
-import { readDeviceStates, readTriage, readVerdicts } from '../queries/decisions.ts'
+import type { Revised } from '../queries/counts.ts'
+import { readDecisions, readDeviceStates, type Decisions } from '../queries/decisions.ts'
 import type { KnownDevice } from '../queries/devices.ts'
-import type { Merges } from '../queries/merges.ts'
 import type { Scope } from '../queries/scope.ts'
 import { slotted } from '../queries/series.ts'
 import { readSparklines } from '../queries/sparklines.ts'
@@ -12,26 +13,29 @@ import { DAY, type ApiDeps } from './api.ts'
 import type { AlertSummary, BucketSummary, DeviceSummary } from './contract.ts'
 
 /** Counts joined with what people decided and with what detectors found: by lists of ids here, not in SQL. */
-const MOST_OPEN_ALERTS = 1000
+export const MOST_OPEN_ALERTS = 1000
 const SPARKLINE_SLOTS = 60
 const HOUR = 3_600_000
 
-export async function alertSummaries({ clickhouse }: ApiDeps, fleet: string, alerts: readonly StoredAlert[]): Promise<AlertSummary[]> {
-  const verdicts = alerts.length === 0 ? new Map() : await readVerdicts(clickhouse, fleet)
-  return alerts.map((alert) => ({ ...alert, queue: queueOf(alert.stratum), verdict: verdicts.get(alert.id) ?? null }))
+/** What people decided, and the open alerts of the security queue, newest first: a bucket or device that is `in` them is part of a campaign. */
+export interface Judgements extends Decisions { open: StoredAlert[] }
+
+export async function readJudgements({ clickhouse }: ApiDeps, fleet: string): Promise<Judgements> {
+  const [decisions, open] = await Promise.all([readDecisions(clickhouse, fleet), readOpenAlerts(clickhouse, fleet)])
+  return { ...decisions, open }
 }
 
-/** Of the security queue: a bucket or device that is `in` them is part of a campaign. */
-export const readOpenAlerts = ({ clickhouse }: ApiDeps, fleet: string): Promise<StoredAlert[]> => readAlerts(clickhouse, fleet, { limit: MOST_OPEN_ALERTS, state: 'open', strata: strataOf('security') })
+const readOpenAlerts = (clickhouse: ClickHouse, fleet: string): Promise<StoredAlert[]> => readAlerts(clickhouse, fleet, { limit: MOST_OPEN_ALERTS, state: 'open', strata: strataOf('security') })
 
-export async function bucketSummaries(deps: ApiDeps, asked: Scope, merges: Merges, buckets: readonly CountedBucket[]): Promise<BucketSummary[]> {
-  // Past a week a slot is a day, which is counted from sets of days.
-  const { scope, stepMs } = slotted(asked, SPARKLINE_SLOTS, asked.to - asked.from > 7 * DAY ? DAY : HOUR)
-  const [lines, triage, open] = await Promise.all([
-    readSparklines(deps.clickhouse, scope, stepMs, merges, buckets.map(({ id }) => id)),
-    readTriage(deps.clickhouse, scope.fleet),
-    readOpenAlerts(deps, scope.fleet),
-  ])
+export const alertSummaries = (alerts: readonly StoredAlert[], verdicts: Decisions['verdicts']): AlertSummary[] =>
+  alerts.map((alert) => ({ ...alert, queue: queueOf(alert.stratum), verdict: verdicts.get(alert.id) ?? null }))
+
+/** `revised`: as countsOf() takes it. `lines`: of these buckets, where somebody has counted them before in the slots of sparklineOf(). */
+export async function bucketSummaries(
+  deps: ApiDeps, asked: Scope, { merges, triage, open }: Judgements, buckets: readonly CountedBucket[], known: { revised?: Revised; lines?: Map<string, number[]> } = {},
+): Promise<BucketSummary[]> {
+  const { scope, stepMs } = sparklineOf(asked)
+  const lines = known.lines ?? await readSparklines(deps.clickhouse, scope, stepMs, merges, buckets.map(({ id }) => id), known.revised)
   return buckets.map(({ id, ...bucket }) => ({
     ...bucket,
     bucket: id,
@@ -43,8 +47,11 @@ export async function bucketSummaries(deps: ApiDeps, asked: Scope, merges: Merge
   }))
 }
 
+/** Past a week a slot is a day, which is counted from sets of days. */
+export const sparklineOf = (asked: Scope): ReturnType<typeof slotted> => slotted(asked, SPARKLINE_SLOTS, asked.to - asked.from > 7 * DAY ? DAY : HOUR)
+
 export async function deviceSummaries(deps: ApiDeps, fleet: string, devices: readonly KnownDevice[]): Promise<DeviceSummary[]> {
-  const [states, open] = await Promise.all([readDeviceStates(deps.clickhouse, fleet), readOpenAlerts(deps, fleet)])
+  const [states, open] = await Promise.all([readDeviceStates(deps.clickhouse, fleet), readOpenAlerts(deps.clickhouse, fleet)])
   return devices.map((device) => ({
     ...device,
     status: states.of(device.device).status,

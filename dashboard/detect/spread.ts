@@ -182,7 +182,7 @@ export const spread: Detector = {
     const buckets = (await candidates.json<{ merged: string }>()).map(({ merged }) => merged)
     if (buckets.length === 0) return []
     const to = Math.floor(input.now / HOUR) * HOUR - DAY
-    const { COUNTS, params } = await countsOf(input.clickhouse, { scope: { fleet: input.fleet, from: to - 28 * DAY, to }, only: membersOf(input.merges, buckets), longest: DAY })
+    const { COUNTS, params } = await countsOf(input.clickhouse, { scope: { fleet: input.fleet, from: to - 28 * DAY, to }, only: membersOf(input.merges, buckets), columns: ['bucket', 'start', 'verified'], longest: DAY })
     const query = spreadSql(COUNTS)
     const queryParams = { ...params, ...scope, candidates: buckets }
     const result = await input.clickhouse.query({ query, query_params: queryParams, format: 'JSONEachRow' })

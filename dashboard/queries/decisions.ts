@@ -1,21 +1,12 @@
 import { z } from 'zod'
 import { DEVICE_STATUSES, TRIAGE_STATES, VERDICTS, type Triage, type Verdict } from '../api/contract.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
-import { ask, parseJson, time } from './ask.ts'
+import { parseJson } from './ask.ts'
+import type { EventKind } from './event-log.ts'
+import { MERGE_KINDS, mergesSaid, type Merges } from './merges.ts'
+import { readNewestEvents, type NewestEvent } from './newest-events.ts'
 
-/**
- * What have people decided about each bucket, alert or device? The newest event of a subject is its state.
- * A few rows per decision that was ever made, whatever `crashes` holds.
- */
-const QUESTION = {
-  sql: `
-SELECT subject, argMax(body, number) AS body, argMax(actor, number) AS actor, max(at) AS at
-FROM events FINAL
-WHERE fleet = {fleet:String} AND kind = {kind:String}
-GROUP BY subject`,
-  row: z.object({ subject: z.string(), body: z.string(), actor: z.string(), at: time }),
-}
-
+/** What have people decided about each bucket, alert or device? The newest event of a subject is its state. */
 const triageBody = z.object({ state: z.enum(TRIAGE_STATES), note: z.string().default(''), fixed_in: z.string().nullable().default(null) })
 const verdictBody = z.object({ verdict: z.enum(VERDICTS), note: z.string().default('') })
 const statusBody = z.object({ status: z.enum(DEVICE_STATUSES), reason: z.string().default('') })
@@ -30,27 +21,30 @@ export interface DeviceStates {
   said(status: DeviceStatus['status']): string[]
 }
 
-export const readTriage = (clickhouse: ClickHouse, fleet: string): Promise<Map<string, Triage>> => read(clickhouse, fleet, 'bucket.triaged', 'bucket:', triageBody)
-export const readVerdicts = (clickhouse: ClickHouse, fleet: string): Promise<Map<string, Verdict>> => read(clickhouse, fleet, 'alert.verdict', 'alert:', verdictBody)
+export type Decisions = { merges: Merges; triage: Map<string, Triage>; verdicts: Map<string, Verdict> }
+
+/** What a page about buckets and alerts shows of people's decisions. */
+export async function readDecisions(clickhouse: ClickHouse, fleet: string): Promise<Decisions> {
+  const events = await readNewestEvents(clickhouse, fleet, [...MERGE_KINDS, 'bucket.triaged', 'alert.verdict'])
+  return { merges: mergesSaid(events), triage: said(events, 'bucket.triaged', 'bucket:', triageBody), verdicts: said(events, 'alert.verdict', 'alert:', verdictBody) }
+}
 
 export async function readDeviceStates(clickhouse: ClickHouse, fleet: string): Promise<DeviceStates> {
-  const [said, settings, admitted] = await Promise.all([
-    read(clickhouse, fleet, 'device.status', 'device:', statusBody), read(clickhouse, fleet, 'fleet.settings', '', settingsBody), read(clickhouse, fleet, 'fleet.devices-admitted', 'admitted:', admittedBody),
-  ])
-  const known = new Set([...admitted.values()].flatMap(({ devices }) => devices))
-  const admitting = settings.get('fleet')?.first_sight === 'pending'
+  const events = await readNewestEvents(clickhouse, fleet, ['device.status', 'fleet.settings', 'fleet.devices-admitted'])
+  const states = said(events, 'device.status', 'device:', statusBody)
+  const known = new Set([...said(events, 'fleet.devices-admitted', 'admitted:', admittedBody).values()].flatMap(({ devices }) => devices))
+  const admitting = said(events, 'fleet.settings', '', settingsBody).get('fleet')?.first_sight === 'pending'
   const unsaid = (device: string) => ({ status: admitting && !known.has(device) ? 'pending' as const : 'active' as const, reason: '', at: null, actor: null })
   return {
-    of: (device) => said.get(device) ?? unsaid(device),
-    said: (status) => [...said].flatMap(([device, its]) => (its.status === status ? [device] : [])),
+    of: (device) => states.get(device) ?? unsaid(device),
+    said: (status) => [...states].flatMap(([device, its]) => (its.status === status ? [device] : [])),
   }
 }
 
 /** By the id after the prefix. A body that is not understood decides nothing. */
-async function read<Body extends z.ZodObject>(clickhouse: ClickHouse, fleet: string, kind: string, prefix: string, body: Body): Promise<Map<string, z.output<Body> & { at: string; actor: string }>> {
-  const rows = await ask(clickhouse, QUESTION, { fleet, kind })
-  return new Map(rows.flatMap((row) => {
-    const parsed = body.safeParse(parseJson(row.body))
-    return parsed.success ? [[row.subject.slice(prefix.length), { ...parsed.data, at: row.at, actor: row.actor }] as const] : []
+function said<Body extends z.ZodObject>(events: readonly NewestEvent[], kind: EventKind, prefix: string, body: Body): Map<string, z.output<Body> & { at: string; actor: string }> {
+  return new Map(events.flatMap((event) => {
+    const parsed = event.kind === kind ? body.safeParse(parseJson(event.body)) : undefined
+    return parsed?.success ? [[event.subject.slice(prefix.length), { ...parsed.data, at: event.at, actor: event.actor }] as const] : []
   }))
 }

@@ -1,21 +1,11 @@
 import { z } from 'zod'
 import { fleetSettingsSchema, type FleetSettings } from '../api/fleet-contract.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
-import { ask, parseJson, time } from './ask.ts'
+import { ask, parseJson } from './ask.ts'
+import { readNewestEvents } from './newest-events.ts'
 
-/**
- * Whom does a fleet trust (anchors, revocation lists, issuers), and what are its settings? The same events that ingest polls.
- * A few rows per decision that was ever made, whatever `crashes` holds.
- */
-const QUESTION = {
-  sql: `
-SELECT subject, argMax(kind, number) AS newest, argMax(body, number) AS body, argMax(actor, number) AS actor, max(at) AS at
-FROM events FINAL
-WHERE fleet = {fleet:String} AND kind IN ('fleet.settings', 'fleet.anchor-added', 'fleet.anchor-removed', 'fleet.crl-imported', 'issuer.status')
-GROUP BY subject
-ORDER BY subject`,
-  row: z.object({ subject: z.string(), newest: z.string(), body: z.string(), actor: z.string(), at: time }),
-}
+/** Whom does a fleet trust (anchors, revocation lists, issuers), and what are its settings? The same events that ingest polls. */
+const KINDS = ['fleet.settings', 'fleet.anchor-added', 'fleet.anchor-removed', 'fleet.crl-imported', 'issuer.status'] as const
 const anchorBody = z.object({ pem: z.string(), key_protection: z.enum(['hardware', 'software', 'unknown']), sha256: z.string(), proven: z.boolean().default(false), scope: z.string().nullable().default(null) })
 const crlBody = z.object({ pem: z.string(), issuer: z.string(), number: z.string(), this_update: z.string(), next_update: z.string(), revoked: z.number() })
 const issuerBody = z.object({ status: z.enum(['active', 'disabled']), reason: z.string().default('') })
@@ -33,11 +23,11 @@ export interface FleetDecisions {
 }
 
 export async function readFleet(clickhouse: ClickHouse, fleet: string): Promise<FleetDecisions> {
-  const rows = await ask(clickhouse, QUESTION, { fleet })
+  const rows = await readNewestEvents(clickhouse, fleet, KINDS)
   const settingsBody = z.record(z.string(), z.unknown()).safeParse(parseJson(rows.find(({ subject }) => subject === 'fleet')?.body ?? '{}')).data ?? {}
   const those = <Body extends z.ZodType>(kind: string, body: Body) => rows.flatMap((row) => {
     const parsed = body.safeParse(parseJson(row.body))
-    return row.newest === kind && parsed.success ? [{ ...row, said: parsed.data }] : []
+    return row.kind === kind && parsed.success ? [{ ...row, said: parsed.data }] : []
   })
   return {
     settings: fleetSettingsSchema.safeParse(settingsBody).data ?? {},

@@ -1,19 +1,13 @@
 import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
-import { ask, parseJson, time } from './ask.ts'
+import { parseJson } from './ask.ts'
+import { readNewestEvents, type NewestEvent } from './newest-events.ts'
 
 /**
  * Which buckets did people put together? The newest event of a bucket decides; chains are followed to their end, and a
- * chain that bites its own tail ends where it began. A few rows per merge that was ever made, whatever `crashes` holds.
+ * chain that bites its own tail ends where it began.
  */
-const QUESTION = {
-  sql: `
-SELECT subject, argMax(kind, number) AS newest, argMax(body, number) AS body, argMax(actor, number) AS actor, max(at) AS at
-FROM events FINAL
-WHERE fleet = {fleet:String} AND kind IN ('bucket.merged', 'bucket.unmerged')
-GROUP BY subject`,
-  row: z.object({ subject: z.string(), newest: z.string(), body: z.string(), actor: z.string(), at: time }),
-}
+export const MERGE_KINDS = ['bucket.merged', 'bucket.unmerged'] as const
 const bodySchema = z.object({ into: z.string(), reason: z.string().default('') })
 
 export interface Merge { bucket: string; into: string; reason: string; at: string; actor: string }
@@ -29,10 +23,13 @@ export interface Merges {
 }
 
 export async function readMerges(clickhouse: ClickHouse, fleet: string): Promise<Merges> {
-  const rows = await ask(clickhouse, QUESTION, { fleet })
-  return mergesOf(rows.flatMap(({ subject, newest, body, at, actor }): Merge[] => {
+  return mergesSaid(await readNewestEvents(clickhouse, fleet, MERGE_KINDS))
+}
+
+export function mergesSaid(events: readonly NewestEvent[]): Merges {
+  return mergesOf(events.flatMap(({ subject, kind, body, at, actor }): Merge[] => {
     const parsed = bodySchema.safeParse(parseJson(body))
-    return newest === 'bucket.merged' && parsed.success ? [{ bucket: subject.slice('bucket:'.length), ...parsed.data, at, actor }] : []
+    return kind === 'bucket.merged' && parsed.success ? [{ bucket: subject.slice('bucket:'.length), ...parsed.data, at, actor }] : []
   }))
 }
 

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, number } from './ask.ts'
-import { countsOf } from './counts.ts'
+import { countsOf, type Revised } from './counts.ts'
 import type { Merges } from './merges.ts'
 import { MERGED, mergeParams, type Scope } from './scope.ts'
 import { longestIn } from './series.ts'
@@ -18,12 +18,12 @@ GROUP BY id, slot`,
   row: z.object({ id: z.string(), slot: number, crashes: number }),
 }
 
-export async function readSparklines(clickhouse: ClickHouse, scope: Scope, stepMs: number, merges: Merges, buckets: readonly string[]): Promise<Map<string, number[]>> {
+export async function readSparklines(clickhouse: ClickHouse, scope: Scope, stepMs: number, merges: Merges, buckets: readonly string[], revised?: Revised): Promise<Map<string, number[]>> {
   const slots = Math.ceil((scope.to - scope.from) / stepMs)
   const lines = new Map(buckets.map((bucket) => [bucket, new Array<number>(slots).fill(0)]))
   if (buckets.length === 0) return lines
   const members = buckets.flatMap((bucket) => merges.members(bucket))
-  const { COUNTS, params } = await countsOf(clickhouse, { scope, only: members, longest: longestIn(scope, stepMs) })
+  const { COUNTS, params } = await countsOf(clickhouse, { scope, only: members, columns: ['bucket', 'start', 'crashes'], longest: longestIn(scope, stepMs), revised })
   for (const { id, slot, crashes } of await ask(clickhouse, { sql: QUESTION.sql(COUNTS), row: QUESTION.row }, { ...params, ...mergeParams(merges), first: scope.from, step: stepMs })) {
     const line = lines.get(id)
     if (line && slot < slots) line[slot] = crashes

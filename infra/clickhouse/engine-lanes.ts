@@ -32,12 +32,15 @@ export interface Lanes {
 /** In force for each statement unless it says otherwise. Parallel parsing would cut one insert into several blocks. */
 const baseline = (memoryLimitBytes: number): Record<string, string> => ({
   max_query_size: String(16 * 1024 * 1024),
-  // Sets that two threads have united in parts are united once more: twice the CPU for the same wait, and devices want the other core.
-  max_threads: '1',
+  // A page is some ten thousand rows of sets, each of which is worth a moment: two threads share even those, unlike rows of a log.
+  max_threads: '2',
+  max_threads_min_free_memory_per_thread: '0',
+  merge_tree_min_rows_for_concurrent_read: '2048',
+  merge_tree_min_bytes_for_concurrent_read: '1048576',
   max_insert_threads: '1',
   max_execution_time: '60',
   max_memory_usage: String(Math.floor(memoryLimitBytes / 3)),
-  max_bytes_before_external_group_by: String(Math.floor(memoryLimitBytes / 12)),
+  max_bytes_before_external_group_by: String(Math.floor(memoryLimitBytes / 6)),
   max_bytes_before_external_sort: String(Math.floor(memoryLimitBytes / 12)),
   max_result_bytes: String(64 * 1024 * 1024),
   input_format_parallel_parsing: '0',
@@ -45,7 +48,7 @@ const baseline = (memoryLimitBytes: number): Record<string, string> => ({
 })
 
 /** A block goes into a dozen tables, each of which waits for its own sync: side by side rather than one after the other. */
-const INSERT_SETTINGS = { parallel_view_processing: '1', max_threads: '4', max_threads_min_free_memory_per_thread: '0' }
+const INSERT_SETTINGS = { parallel_view_processing: '1', max_threads: '4' }
 
 export function openLanes(options: { directory: string; config: string; readers: number; memoryLimitBytes: number }): Lanes {
   const root = new Session(options.directory, { connectionArgs: [`--config-file=${options.config}`] })

@@ -7,6 +7,7 @@ import { readBuckets } from '../../../dashboard/queries/buckets.ts'
 import { readBucketLife } from '../../../dashboard/queries/bucket.ts'
 import { readDeviceTimeline } from '../../../dashboard/queries/device.ts'
 import { mergesOf, type Merges } from '../../../dashboard/queries/merges.ts'
+import { readRevised } from '../../../dashboard/queries/counts.ts'
 import { readChanges } from '../../../dashboard/queries/overview.ts'
 import { readSeries } from '../../../dashboard/queries/series.ts'
 import { readSparklines } from '../../../dashboard/queries/sparklines.ts'
@@ -139,6 +140,23 @@ class Play {
     expect(timeline.map(({ id, bucket }) => [id, bucket]).toSorted()).toEqual(this.kept.filter(({ device }) => device === 1).map(({ id, bucket }) => [id, bucketName(bucket)]).toSorted())
   }
 
+  /** Two spans of whole hours around the range, the first without the end of its last hour. */
+  async #checkOverview(from: number, to: number): Promise<void> {
+    const [first, end] = [Math.floor(from / HOUR) * HOUR, Math.ceil(to / HOUR) * HOUR]
+    const middle = Math.ceil((first + end) / 2 / HOUR) * HOUR
+    const beforeEnd = middle - ((to - from) % HOUR)
+    const days = { fleet: this.fleet, from: first, middle, beforeEnd, to: end }
+    const changes = await readChanges(world.clickhouse, days, await readRevised(world.clickhouse, days))
+    const [early, late] = [this.#counted(first, beforeEnd), this.#counted(middle, end)]
+    const waiting = late.filter((each) => each.waiting)
+    expect([changes.crashes, changes.devices, changes.by_evidence, changes.unsymbolicated]).toEqual([
+      { now: late.length, before: early.length }, { now: devicesOf(late), before: devicesOf(early) }, [0, 1, 2, 3, 4].map((evidence) => late.filter((each) => each.evidence === evidence).length),
+      { crashes: waiting.length, devices: devicesOf(waiting), modules: devicesOf(waiting) },
+    ])
+    const byHour = Array.from({ length: (end - first) / HOUR }, (_, slot) => this.#counted(first + slot * HOUR, first + (slot + 1) * HOUR))
+    expect([changes.series.crashes, changes.series.devices]).toEqual([byHour.map((slot) => slot.length), byHour.map(devicesOf)])
+  }
+
   async #checkRange(from: number, to: number): Promise<void> {
     const scope = { fleet: this.fleet, from, to }
     const its = this.#counted(from, to)
@@ -148,18 +166,7 @@ class Play {
       expect(Object.fromEntries(listed.map(({ id, crashes, devices, verified_devices, evidence }) => [id, [crashes, devices, verified_devices, evidence]]))).toEqual(
         Object.fromEntries([...model].map(([id, of]) => [id, [of.length, devicesOf(of), devicesOf(of.filter(({ verified }) => verified)), Math.max(...of.map(({ evidence }) => evidence))]])))
     }
-    const middle = Math.floor((from + to) / 2)
-    const changes = await readChanges(world.clickhouse, scope, middle, this.merges)
-    const late = its.filter(({ at }) => STORY_START + at >= middle)
-    const waiting = this.#counted(Math.floor(middle / HOUR) * HOUR, Math.ceil(to / HOUR) * HOUR).filter((each) => each.waiting)
-    expect([changes.crashes, changes.devices.now, changes.by_evidence, changes.unsymbolicated]).toEqual([
-      { now: late.length, before: its.length - late.length }, devicesOf(late), [0, 1, 2, 3, 4].map((evidence) => late.filter((each) => each.evidence === evidence).length),
-      { crashes: waiting.length, devices: devicesOf(waiting), modules: devicesOf(waiting) },
-    ])
-    const first = Math.floor(from / HOUR) * HOUR
-    const slotsOf = (of: readonly Kept[]) => Array.from({ length: Math.ceil((to - first) / HOUR) }, (_, slot) => of.filter(({ at }) => Math.floor((STORY_START + at - first) / HOUR) === slot))
-    const byHour = slotsOf(this.#counted(first, to))
-    expect([changes.series.crashes, changes.series.devices]).toEqual([byHour.map((slot) => slot.length), byHour.map(devicesOf)])
+    await this.#checkOverview(from, to)
     for (const bucket of BUCKETS) {
       const now = its.filter((each) => each.bucket === bucket)
       expect((await readBucketCrashes(world.clickhouse, scope, [bucketName(bucket)], { limit: 500 })).map(({ id }) => id).toSorted()).toEqual(now.map(({ id }) => id).toSorted())

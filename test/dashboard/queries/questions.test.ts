@@ -10,7 +10,7 @@ import { readBuckets, type BucketsAsked } from '../../../dashboard/queries/bucke
 import { readNeighbours } from '../../../dashboard/queries/crash-neighbours.ts'
 import { readCrash } from '../../../dashboard/queries/crash.ts'
 import { readDeadLetters } from '../../../dashboard/queries/dead-letters.ts'
-import { readTriage } from '../../../dashboard/queries/decisions.ts'
+import { readDecisions } from '../../../dashboard/queries/decisions.ts'
 import { readDeviceCredentials, readDeviceTimeline, readDeviceVersions } from '../../../dashboard/queries/device.ts'
 import { readDevices } from '../../../dashboard/queries/devices.ts'
 import { createEventLog } from '../../../dashboard/queries/event-log.ts'
@@ -18,7 +18,8 @@ import { readEvents } from '../../../dashboard/queries/events.ts'
 import { mergesOf, readMerges } from '../../../dashboard/queries/merges.ts'
 import { readMissingSymbols } from '../../../dashboard/queries/missing-symbols.ts'
 import { readMarks } from '../../../dashboard/queries/newest.ts'
-import { readChanges } from '../../../dashboard/queries/overview.ts'
+import { readRevised } from '../../../dashboard/queries/counts.ts'
+import { readChanges, readNewBuckets, twoDaysUntil } from '../../../dashboard/queries/overview.ts'
 import type { Scope } from '../../../dashboard/queries/scope.ts'
 import { readSeries, slotted } from '../../../dashboard/queries/series.ts'
 import { readSparklines } from '../../../dashboard/queries/sparklines.ts'
@@ -77,7 +78,7 @@ test('each order and each filter does what it says', async () => {
   expect(await order({ filter: { kind: 'null-dereference' } })).toEqual([AA])
   expect(await order({ filter: { evidence: 4 } })).toEqual([BB])
   expect((await buckets({ filter: { swversion: '4.1.0' } })).map(({ id: bucket, crashes }) => [bucket, crashes])).toEqual([[AA, 40]])
-  expect(await order({ newSince: STORY_START + HOUR })).toEqual([BB])
+  expect(await order({ only: [BB] })).toEqual([BB])
   expect(await order({ state: { buckets: [AA], inverted: false } })).toEqual([AA])
   expect(await order({ state: { buckets: [AA], inverted: true } })).toEqual([BB])
   expect(await order({ scope: { ...scope, from: STORY_START + 45 * HOUR } })).toEqual([])
@@ -168,12 +169,15 @@ test('missing symbols are ranked by what waits for them', async () => {
 })
 
 test('the overview compares a day with the day before', async () => {
-  const { series, ...changes } = await readChanges(world.clickhouse, scope, NOW - 24 * HOUR, none)
+  const days = twoDaysUntil(NOW - 1, 'demo')
+  const { series, ...changes } = await readChanges(world.clickhouse, days, await readRevised(world.clickhouse, days))
   expect(series.crashes.reduce((sum, crashes) => sum + crashes)).toBe(46)
   expect(changes).toEqual({
-    crashes: { now: 21, before: 25 }, devices: { now: 6, before: 2 }, new_buckets: { now: 1, before: 1 }, dead_letters: { now: 0, before: 0 },
+    crashes: { now: 21, before: 25 }, devices: { now: 6, before: 2 }, dead_letters: { now: 0, before: 0 },
     by_evidence: [0, 16, 0, 4, 1], unsymbolicated: { crashes: 5, devices: 5, modules: 1 },
   })
+  expect(await readNewBuckets(world.clickhouse, days, none)).toEqual({ now: 1, before: 1, newest: [BB] })
+  expect((await readNewBuckets(world.clickhouse, days, mergesOf([{ bucket: BB, into: AA, reason: '', at: '', actor: '' }]))).newest).toEqual([])
 })
 
 test('dead letters by pages, their bytes as hex', async () => {
@@ -205,7 +209,7 @@ test('what people say is kept as a chain, and the newest word counts', async () 
   await Promise.all([say('investigating'), say('resolved'), log.append({ fleet: 'demo', actor: 'admin', kind: 'bucket.merged', subject: `bucket:${BB}`, body: { into: AA, reason: 'same' } })])
   const events = await readEvents(world.clickhouse, 'demo', { limit: 10 })
   expect(events.map(({ number, intact }) => [number, intact])).toEqual([[3, true], [2, true], [1, true]])
-  expect((await readTriage(world.clickhouse, 'demo')).get(AA)).toMatchObject({ state: 'resolved', fixed_in: null, actor: 'admin' })
+  expect((await readDecisions(world.clickhouse, 'demo')).triage.get(AA)).toMatchObject({ state: 'resolved', fixed_in: null, actor: 'admin' })
   expect((await readMerges(world.clickhouse, 'demo')).target(BB)).toBe(AA)
   await log.append({ fleet: 'demo', actor: 'admin', kind: 'bucket.unmerged', subject: `bucket:${BB}`, body: { reason: '' } })
   expect((await readMerges(world.clickhouse, 'demo')).target(BB)).toBe(BB)
