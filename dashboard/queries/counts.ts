@@ -93,7 +93,8 @@ export async function countsOf(clickhouse: ClickHouse, { scope, columns, only = 
 
   const edges = from < hours.from || hours.to < to || !whole
   const single = [...(edges ? [atEdges(WHICH, swversion === '' ? '' : ' AND swversion = {swversion:String}')] : []), ...(concerns(buckets) ? [revised(WHICH)] : []), ...(left.length > 0 ? [LEFT_BEHIND] : [])]
-  const SETS = `SELECT ${columns.join(', ')} FROM bucket_counts WHERE ${ROWS}${held ? ` AND NOT (${MAY_HOLD_MOVED} AND bitmapHasAny(crashes, ${MOVED}))` : ''}`
+  const COLUMNS = columns.join(', ')
+  const SETS = `SELECT ${COLUMNS} FROM bucket_counts WHERE ${ROWS}${held ? ` AND NOT (${MAY_HOLD_MOVED} AND bitmapHasAny(crashes, ${MOVED}))` : ''}`
   const SINGLE = `SELECT ${columns.map((column) => `${{ ...KEYS, ...VALUES }[column]} AS ${column}`).join(', ')}
   FROM (${single.join(' UNION ALL ')}) AS its${waiting ? ' WHERE notEmpty(its.modules)' : ''} GROUP BY ${columns.filter((column) => column in KEYS).join(', ') || '()'}`
   return {

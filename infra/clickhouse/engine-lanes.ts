@@ -3,10 +3,11 @@ import { Session } from 'chdb'
 /**
  * chdb with several readers and one writer over one directory.
  *
- * Every statement gets a connection of its own (opening one costs about 1 ms): settings and parameters that SET gives a
- * connection stay on it, so a shared one would hand the next statement somebody else's values. Bound parameters go
- * through `SET param_x` rather than chdb's own binding, which keeps them in one place for the whole process and so lets
- * only one bound statement run at a time. A root connection stays open, because the last one to close ends the engine.
+ * Settings and parameters that SET gives a connection stay on it. So a statement that reads gets one on which exactly its
+ * own settings were set, and no parameters but those that it names and sets anew: pages ask the same few questions again
+ * and again, and a connection of their own would cost half of a small one. All other statements get a new one. Bound
+ * parameters go through `SET param_x` rather than chdb's own binding, which keeps them in one place for the whole process and
+ * so lets only one bound statement run at a time. A root connection stays open, because the last one to close ends the engine.
  */
 export interface Statement {
   sql: string
@@ -47,6 +48,9 @@ const baseline = (memoryLimitBytes: number): Record<string, string> => ({
   output_format_parallel_formatting: '0',
 })
 
+/** A page has ten questions, and four readers may ask the same. */
+const IDLE_CONNECTIONS = 32
+
 /** A block goes into a dozen tables, each of which waits for its own sync: side by side rather than one after the other. */
 const INSERT_SETTINGS = { parallel_view_processing: '1', max_threads: '4' }
 
@@ -56,12 +60,49 @@ export function openLanes(options: { directory: string; config: string; readers:
   const readers = createGate(options.readers)
   const writer = createGate(1)
 
-  async function run(statement: Statement): Promise<Outcome> {
-    const session = new Session(options.directory)
+  let closing = false
+  /** Idle ones by what was set on them, the one that was used last at the end. */
+  const idle = new Map<string, Session[]>()
+  let idling = 0
+
+  async function connect(statement: Statement): Promise<{ session: Session; leave: (well: boolean) => void }> {
+    const key = keyOf(statement)
+    const known = idle.get(key)?.pop()
+    if (known) idling--
+    const session = known ?? new Session(options.directory)
+    const leave = (well: boolean): void => {
+      if (!well || key === '' || closing) return session.close()
+      const others = idle.get(key) ?? []
+      idle.delete(key)
+      idle.set(key, [...others, session])
+      if (++idling > IDLE_CONNECTIONS) dropOldest()
+    }
     try {
       // One statement for all of them, since each costs as much as a small question; `readonly` among them forbids what comes after.
-      if (statement.database !== 'default') await session.queryAsync(`USE ${identifier(statement.database)}`)
-      await session.queryAsync(`SET ${[assignments({ ...defaults, ...(statement.insert === undefined ? {} : INSERT_SETTINGS), ...statement.settings }, ''), assignments(statement.params, 'param_')].filter((part) => part !== '').join(', ')}`)
+      if (!known && statement.database !== 'default') await session.queryAsync(`USE ${identifier(statement.database)}`)
+      const settings = known ? '' : assignments({ ...defaults, ...(statement.insert === undefined ? {} : INSERT_SETTINGS), ...statement.settings, ...(key === '' ? {} : { readonly: '2' }) }, '')
+      const all = [settings, assignments(statement.params, 'param_')].filter((part) => part !== '')
+      if (all.length > 0) await session.queryAsync(`SET ${all.join(', ')}`)
+      return { session, leave }
+    } catch (error) {
+      session.close()
+      throw error
+    }
+  }
+
+  function dropOldest(): void {
+    for (const [key, sessions] of idle) {
+      if (sessions.length === 0) { idle.delete(key); continue }
+      sessions.shift()?.close()
+      idling--
+      return
+    }
+  }
+
+  async function run(statement: Statement): Promise<Outcome> {
+    const { session, leave } = await connect(statement)
+    let well = false
+    try {
       if (statement.insert) {
         const { rows, ...target } = statement.insert
         const done = await session.insert({ ...target, values: rows })
@@ -71,19 +112,22 @@ export function openLanes(options: { directory: string; config: string; readers:
         }
       }
       const result = await session.queryAsync(statement.sql, { format: statement.format })
+      well = true
       return {
         bytes: result.bytes(), readRows: result.rowsRead, readBytes: result.bytesRead,
         writtenRows: 0, writtenBytes: 0, elapsedNs: Math.round(result.elapsed * 1e9),
       }
     } finally {
-      session.close()
+      leave(well)
     }
   }
 
   return {
     use: (lane, work) => (lane === 'read' ? readers : writer).hold(() => work(run)),
     async close() {
+      closing = true
       await Promise.all([readers.shut(), writer.shut()])
+      for (const session of [...idle.values()].flat()) session.close()
       root.close()
     },
   }
@@ -120,6 +164,13 @@ function createGate(slots: number) {
     },
   }
 }
+
+/**
+ * Empty for what needs a connection of its own. `readonly` 1 forbids to set parameters too, so a kept connection has 2, which
+ * forbids all writing as well, but not a SET behind a semicolon.
+ */
+const keyOf = ({ sql, settings, params, database, insert }: Statement): string =>
+  insert === undefined && (settings['readonly'] === '1' || settings['readonly'] === '2') && !sql.includes(';') ? JSON.stringify([database, settings, Object.keys(params).toSorted()]) : ''
 
 const SETTING_NAME = /^[A-Za-z_][A-Za-z0-9_.]{0,127}$/
 

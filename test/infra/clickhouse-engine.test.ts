@@ -51,7 +51,26 @@ test('parameters are bound as values, whatever they contain', async () => {
 test('what one statement sets or binds is unknown to the next', async () => {
   await world.clickhouse.query({ query: 'SELECT {secret:String}', query_params: { secret: 'x' }, clickhouse_settings: { max_threads: 3 } })
   expect((await errorOf(world.clickhouse.query({ query: 'SELECT {secret:String}' }))).code).toBe('456')
-  expect(await rowsOf(world.clickhouse, 'SELECT toString(getSetting(\'max_threads\')) AS threads')).toEqual([{ threads: '1' }])
+  expect(await rowsOf(world.clickhouse, 'SELECT toString(getSetting(\'max_threads\')) AS threads')).toEqual([{ threads: '2' }])
+})
+
+test('a connection that is kept for readers brings nothing of its last statement', async () => {
+  const read = (query: string, query_params: Record<string, unknown> = {}, settings = {}) =>
+    world.clickhouse.query({ query, query_params, format: 'JSONEachRow', clickhouse_settings: { readonly: '1', ...settings } }).then((result) => result.json<Record<string, unknown>>())
+  expect(await read('SELECT {secret:String} AS secret', { secret: 'x' })).toEqual([{ secret: 'x' }])
+  expect(await read('SELECT {secret:String} AS secret', { secret: 'y' })).toEqual([{ secret: 'y' }])
+  expect((await errorOf(read('SELECT {secret:String} AS secret'))).code).toBe('456')
+  expect((await errorOf(read('SELECT {secret:String} AS secret', { other: 'x' }))).code).toBe('456')
+  const threads = 'SELECT toString(getSetting(\'max_threads\')) AS threads'
+  expect([await read(threads, {}, { max_threads: 3 }), await read(threads), await read(threads, {}, { max_threads: 3 })]).toEqual([[{ threads: '3' }], [{ threads: '2' }], [{ threads: '3' }]])
+  await errorOf(read('SELECT 1; SET max_threads = 7'))
+  expect(await read(threads)).toEqual([{ threads: '2' }])
+  for (const write of ['SELECT 1; CREATE TABLE no (n UInt8) ENGINE = Memory', 'CREATE TABLE no (n UInt8) ENGINE = Memory']) {
+    await errorOf(read(write))
+    expect(await read('SELECT count() AS n FROM system.tables WHERE name = \'no\'')).toEqual([{ n: '0' }])
+  }
+  const answers = await Promise.all(Array.from({ length: 60 }, async (_, i) => read('SELECT {value:String} AS value, sleepEachRow(0.002)', { value: `v${i}` })))
+  expect(answers.map((rows) => rows[0]?.value)).toEqual(Array.from({ length: 60 }, (_, i) => `v${i}`))
 })
 
 test('bound statements run side by side without taking each other\'s values', async () => {
