@@ -39,6 +39,8 @@ const IN_HOURS = `event_time >= {hours_from:DateTime64(3)} AND event_time < {hou
 const MOVED = `(SELECT groupBitmapState(${PLACE}) FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_HOURS})`
 const MAY_HOLD_MOVED = `(has({first_buckets:Array(String)}, '') OR bucket IN {first_buckets:Array(String)})`
 
+const WITHOUT_MOVED = ` AND NOT (${MAY_HOLD_MOVED} AND bitmapHasAny(crashes, ${MOVED}))`
+
 const ONE = 'bucket, evidence, kind, event_time, id, partition, offset, device, device_number, auth_level, provisional, title, signature, severity, swversion, compartment'
 
 const atEdges = (WHICH: string, SWVERSION: string) => `
@@ -85,26 +87,32 @@ export async function countsOf(clickhouse: ClickHouse, { scope, columns, only = 
   const { first_buckets, buckets } = whole ? known.revised ?? await readRevised(clickhouse, { fleet, ...hours }) : NONE
   const concerns = (some: readonly string[]) => some.length > 0 && (only.length === 0 || some.includes('') || only.some((bucket) => some.includes(bucket)))
 
-  const WHICH = `fleet = {fleet:String}${only.length > 0 ? ' AND bucket IN {only:Array(String)}' : ''}`
-  const ROWS = `${WHICH}${waiting ? ' AND waiting' : ''} AND ${rowsOf('bucket_counts')}`
+  const BUCKETS = only.length > 0 ? ' AND bucket IN {only:Array(String)}' : ''
+  const WHICH = `fleet = {fleet:String}${BUCKETS}`
+  const ROWS = [WHICH, ...(waiting ? ['waiting'] : []), rowsOf('bucket_counts')].join(' AND ')
   const held = concerns(first_buckets)
   const left = held ? await ask(clickhouse, { sql: LEFT.sql(ROWS), row: LEFT.row }, { ...params, first_buckets }) : []
   const starts = left.map(({ start }) => start * 1000)
 
+  const COLUMNS = columns.join(', ')
+  const SETS = `SELECT ${COLUMNS} FROM bucket_counts WHERE ${ROWS}`
   const edges = from < hours.from || hours.to < to || !whole
   const single = [...(edges ? [atEdges(WHICH, swversion === '' ? '' : ' AND swversion = {swversion:String}')] : []), ...(concerns(buckets) ? [revised(WHICH)] : []), ...(left.length > 0 ? [LEFT_BEHIND] : [])]
-  const COLUMNS = columns.join(', ')
-  const SETS = `SELECT ${COLUMNS} FROM bucket_counts WHERE ${ROWS}${held ? ` AND NOT (${MAY_HOLD_MOVED} AND bitmapHasAny(crashes, ${MOVED}))` : ''}`
-  const SINGLE = `SELECT ${columns.map((column) => `${{ ...KEYS, ...VALUES }[column]} AS ${column}`).join(', ')}
-  FROM (${single.join(' UNION ALL ')}) AS its${waiting ? ' WHERE notEmpty(its.modules)' : ''} GROUP BY ${columns.filter((column) => column in KEYS).join(', ') || '()'}`
+  const arms = [...(whole ? [held ? SETS + WITHOUT_MOVED : SETS] : []), ...(single.length > 0 ? [oneByOne(single, columns, waiting)] : [])]
   return {
-    COUNTS: [...(whole ? [SETS] : []), ...(single.length > 0 ? [SINGLE] : [])].join(' UNION ALL '),
+    COUNTS: arms.join(' UNION ALL '),
     params: {
       ...params, first_buckets,
       left_from: sqlTime(Math.min(...starts, from)), left_to: sqlTime(Math.max(0, ...starts) + WEEK),
       left_spans: left.map(({ span }) => span), left_starts: left.map(({ start }) => start), left_buckets: left.map(({ bucket }) => bucket),
     },
   }
+}
+
+function oneByOne(arms: readonly string[], columns: readonly Column[], waiting: boolean): string {
+  const told = columns.map((column) => [{ ...KEYS, ...VALUES }[column], column].join(' AS ')).join(', ')
+  const keys = columns.filter((column) => column in KEYS).join(', ') || '()'
+  return ['SELECT', told, 'FROM (', arms.join(' UNION ALL '), ') AS its', ...(waiting ? ['WHERE notEmpty(its.modules)'] : []), 'GROUP BY', keys].join(' ')
 }
 
 /** Buckets that crashes of the whole hours around a range were in before they were analysed again, and are in since; and whether some were taken away. Reads the range of a table that has no others. */
