@@ -8,7 +8,7 @@ import { readBucketDevices } from '../queries/bucket-devices.ts'
 import { readBucketFirmware } from '../queries/bucket-firmware.ts'
 import { readBucketLife } from '../queries/bucket.ts'
 import { readRevised } from '../queries/counts.ts'
-import { countsOfBuckets, readBuckets, type BucketsAsked } from '../queries/buckets.ts'
+import { readBuckets, type BucketsAsked } from '../queries/buckets.ts'
 import { readDecisions, readDeviceStates, type Decisions } from '../queries/decisions.ts'
 import { readEvents } from '../queries/events.ts'
 import { readMerges, type Merges } from '../queries/merges.ts'
@@ -38,13 +38,9 @@ export function bucketRoutes(api: Api, deps: ApiDeps): void {
     schema: { summary: 'Buckets, those with most verified devices first', tags, querystring: bucketsQuerySchema, response: { 200: bucketsPageSchema } },
   }, async ({ query }) => {
     const { scope, after } = readCursor(query.cursor, bucketKey, scopeOf(deps, query))
-    const counting = async () => {
-      // Of sparklines too, whose slots may reach a little further.
-      const revised = await readRevised(clickhouse, sparklineOf(scope).scope)
-      return { revised, counts: await countsOfBuckets(clickhouse, { scope, swversion: query.swversion ?? '', revised }) }
-    }
-    const [judgements, { revised, counts }] = await Promise.all([readJudgements(deps, scope.fleet), counting()])
-    const rows = await readBuckets(clickhouse, { scope, merges: judgements.merges, limit: query.limit + 1, sort: query.sort, filter: query, state: inState(judgements.triage, query.state), after, counts })
+    // Of sparklines too, whose slots may reach a little further.
+    const [judgements, revised] = await Promise.all([readJudgements(deps, scope.fleet), readRevised(clickhouse, sparklineOf(scope).scope)])
+    const rows = await readBuckets(clickhouse, { scope, merges: judgements.merges, limit: query.limit + 1, sort: query.sort, filter: query, state: inState(judgements.triage, query.state), after, revised })
     const page = pageOf(rows, query.limit, scope, (row) => [row.key_1, row.key_2, row.id])
     return { ...page, items: await bucketSummaries(deps, scope, judgements, page.items, { revised }), as_of: iso(clock.now()) }
   })
@@ -70,7 +66,7 @@ export function bucketRoutes(api: Api, deps: ApiDeps): void {
     const counted = inRange[0] ?? { ...life, id: bucket, crashes: 0, devices: 0, verified_devices: 0, key_1: 0, key_2: 0 }
     const spark = sparklineOf(scope)
     const lines = isDeepStrictEqual(spark, detail) ? new Map([[bucket, series.crashes]]) : undefined
-    const [summary] = await bucketSummaries(deps, scope, judgements, [{ ...counted, first_seen: life.first_seen, last_seen: life.last_seen }], { revised, ...(lines && { lines }) })
+    const [summary] = await bucketSummaries(deps, scope, judgements, [counted], { revised, lines, lives: [{ ...life, id: bucket }] })
     if (summary === undefined) throw new Refused('not-found', `fleet ${scope.fleet} has no bucket ${params.id}`)
     const { signature, signature_frames, signature_notes, ruleset, access, cwe, evidence_for, evidence_against, strongest, newest, oldest } = life
     return {

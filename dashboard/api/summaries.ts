@@ -2,7 +2,7 @@ import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { queueOf, strataOf } from '../detect/finding.ts'
 import { readAlerts, type StoredAlert } from '../queries/alerts.ts'
 import { iso } from '../queries/ask.ts'
-import type { CountedBucket } from '../queries/buckets.ts'
+import { readLives, type CountedBucket, type Life } from '../queries/buckets.ts'
 import type { Revised } from '../queries/counts.ts'
 import { readDecisions, readDeviceStates, type Decisions } from '../queries/decisions.ts'
 import type { KnownDevice } from '../queries/devices.ts'
@@ -30,21 +30,32 @@ const readOpenAlerts = (clickhouse: ClickHouse, fleet: string): Promise<StoredAl
 export const alertSummaries = (alerts: readonly StoredAlert[], verdicts: Decisions['verdicts']): AlertSummary[] =>
   alerts.map((alert) => ({ ...alert, queue: queueOf(alert.stratum), verdict: verdicts.get(alert.id) ?? null }))
 
-/** `revised`: as countsOf() takes it. `lines`: of these buckets, where somebody has counted them before in the slots of sparklineOf(). */
+/** `revised`: as countsOf() takes it. `lines` and `lives`: of these buckets, where somebody has asked before; lines in the slots of sparklineOf(). */
 export async function bucketSummaries(
-  deps: ApiDeps, asked: Scope, { merges, triage, open }: Judgements, buckets: readonly CountedBucket[], known: { revised?: Revised; lines?: Map<string, number[]> } = {},
+  deps: ApiDeps, asked: Scope, { merges, triage, open }: Judgements, buckets: readonly CountedBucket[], known: { revised?: Revised; lines?: Map<string, number[]> | undefined; lives?: Life[] } = {},
 ): Promise<BucketSummary[]> {
   const { scope, stepMs } = sparklineOf(asked)
-  const lines = known.lines ?? await readSparklines(deps.clickhouse, scope, stepMs, merges, buckets.map(({ id }) => id), known.revised)
-  return buckets.map(({ id, ...bucket }) => ({
-    ...bucket,
-    bucket: id,
-    is_new: Date.parse(bucket.first_seen) >= Math.min(asked.to, deps.clock.now()) - DAY,
-    sparkline: { from: iso(scope.from), step_seconds: stepMs / 1000, crashes: lines.get(id) ?? [] },
-    triage: triage.get(id) ?? null,
-    alerts: open.filter((alert) => alert.bucket !== '' && merges.target(alert.bucket) === id).map((alert) => alert.id),
-    merged: merges.members(id).slice(1),
-  }))
+  const ids = buckets.map(({ id }) => id)
+  const [lines, lives] = await Promise.all([
+    known.lines ?? readSparklines(deps.clickhouse, scope, stepMs, merges, ids, known.revised), known.lives ?? readLives(deps.clickhouse, scope.fleet, merges, ids),
+  ])
+  const lifeOf = new Map(lives.map((life) => [life.id, life]))
+  return buckets.flatMap(({ id, ...bucket }) => {
+    // A bucket whose last device was forgotten between two questions.
+    const life = lifeOf.get(id)
+    if (life === undefined) return []
+    return [{
+      ...bucket,
+      bucket: id,
+      first_seen: life.first_seen,
+      last_seen: life.last_seen,
+      is_new: Date.parse(life.first_seen) >= Math.min(asked.to, deps.clock.now()) - DAY,
+      sparkline: { from: iso(scope.from), step_seconds: stepMs / 1000, crashes: lines.get(id) ?? [] },
+      triage: triage.get(id) ?? null,
+      alerts: open.filter((alert) => alert.bucket !== '' && merges.target(alert.bucket) === id).map((alert) => alert.id),
+      merged: merges.members(id).slice(1),
+    }]
+  })
 }
 
 /** Past a week a slot is a day, which is counted from sets of days. */

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, flag, number, sqlTime, strings, time } from './ask.ts'
-import { countsOf, type Revised } from './counts.ts'
+import { askCounts, type Revised } from './counts.ts'
 import { ALWAYS } from './scope.ts'
 
 /**
@@ -39,8 +39,7 @@ export type BucketLife = Omit<z.output<typeof LIFE.row>, 'at'> & z.output<typeof
 
 /** null when no crash ever had it. */
 export async function readBucketLife(clickhouse: ClickHouse, fleet: string, members: readonly string[], revised?: Revised): Promise<BucketLife | null> {
-  const { COUNTS, params } = await countsOf(clickhouse, { scope: { fleet, ...ALWAYS }, only: members, revised, columns: ['crashes', 'evidence', 'kind', 'provisional', 'first_seen', 'last_seen', 'strongest', 'oldest', 'newest', 'swversions', 'compartments'] })
-  const [life] = await ask(clickhouse, { sql: LIFE.sql(COUNTS), row: LIFE.row }, params)
+  const [life] = await askCounts(clickhouse, { scope: { fleet, ...ALWAYS }, only: members, revised, columns: ['crashes', 'evidence', 'kind', 'provisional', 'first_seen', 'last_seen', 'strongest', 'oldest', 'newest', 'swversions', 'compartments'] }, LIFE)
   if (life === undefined) return null
   const { at, ...said } = life
   const [crash] = await ask(clickhouse, STRONGEST, { fleet, at: sqlTime(Date.parse(at)), id: life.strongest })

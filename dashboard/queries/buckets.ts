@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { BucketsQuery } from '../api/requests.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, flag, number, strings, time } from './ask.ts'
-import { countsOf, type Counts, type CountsAsked, type Revised } from './counts.ts'
+import { askCounts, type Revised } from './counts.ts'
 import type { Merges } from './merges.ts'
 import { MERGED, mergeParams, type Scope } from './scope.ts'
 
@@ -13,11 +13,14 @@ import { MERGED, mergeParams, type Scope } from './scope.ts'
  */
 const KEYS: Record<BucketsQuery['sort'], readonly [string, string]> = {
   devices: ['verified_devices', 'devices'], crashes: ['crashes', 'devices'], evidence: ['toUInt64(evidence)', 'verified_devices'],
-  last_seen: ['toUInt64(toUnixTimestamp64Milli(last_seen))', 'devices'], first_seen: ['toUInt64(toUnixTimestamp64Milli(first_seen))', 'devices'],
+  last_seen: ['toUInt64(toUnixTimestamp64Milli(lives.last_seen))', 'devices'], first_seen: ['toUInt64(toUnixTimestamp64Milli(lives.first_seen))', 'devices'],
 }
+const LIFE = 'min(buckets.first_seen) AS first_seen, max(buckets.last_seen) AS last_seen'
+const JOIN_LIVES = `INNER JOIN (SELECT ${MERGED} AS id, ${LIFE} FROM buckets WHERE fleet = {fleet:String} GROUP BY id) AS lives ON lives.id = counted.id`
+
 const QUESTION = {
-  sql: (COUNTS: string, KEY: string, SECOND_KEY: string, CONDITIONS: string) => `
-SELECT counted.*, lives.first_seen AS first_seen, lives.last_seen AS last_seen, ${KEY} AS key_1, ${SECOND_KEY} AS key_2
+  sql: (COUNTS: string, JOIN: string, KEY: string, SECOND_KEY: string, CONDITIONS: string) => `
+SELECT counted.*, ${KEY} AS key_1, ${SECOND_KEY} AS key_2
 FROM
 (
     SELECT ${MERGED} AS id, groupBitmapMerge(sets.crashes) AS crashes, bitmapOrCardinality(groupBitmapMergeState(verified), groupBitmapMergeState(unverified)) AS devices, bitmapCardinality(groupBitmapMergeState(verified)) AS verified_devices,
@@ -28,15 +31,12 @@ FROM
     WHERE {kind:String} = '' OR sets.kind = {kind:String}
     GROUP BY id
 ) AS counted
-INNER JOIN
-(
-    SELECT ${MERGED} AS id, min(buckets.first_seen) AS first_seen, max(buckets.last_seen) AS last_seen FROM buckets WHERE fleet = {fleet:String} GROUP BY id
-) AS lives ON lives.id = counted.id
+${JOIN}
 WHERE ${CONDITIONS}
 ORDER BY key_1 DESC, key_2 DESC, counted.id DESC
 LIMIT {limit:UInt32}`,
   row: z.object({
-    id: z.string(), crashes: number, devices: number, verified_devices: number, first_seen: time, last_seen: time, evidence: number,
+    id: z.string(), crashes: number, devices: number, verified_devices: number, evidence: number,
     title: z.string(), signature: z.string(), kind: z.string(), severity: z.string(), provisional: flag, swversions: strings, compartments: strings, key_1: number, key_2: number,
   }),
 }
@@ -55,18 +55,13 @@ export interface BucketsAsked {
   state?: { buckets: string[]; inverted: boolean } | undefined
   only?: readonly string[]
   after?: Key | undefined
-  /** Of the same scope and buckets, where somebody has asked for them before. */
-  counts?: Counts
   /** As countsOf() takes it. */
   revised?: Revised
 }
 
-/** Sets for readBuckets(), for whoever has time to ask for them before. */
-export const countsOfBuckets = (clickhouse: ClickHouse, asked: Omit<CountsAsked, 'columns'>): Promise<Counts> =>
-  countsOf(clickhouse, { ...asked, columns: ['bucket', 'evidence', 'kind', 'crashes', 'verified', 'unverified', 'provisional', 'strongest', 'swversions', 'compartments'] })
+const COLUMNS = ['bucket', 'evidence', 'kind', 'crashes', 'verified', 'unverified', 'provisional', 'strongest', 'swversions', 'compartments'] as const
 
-export async function readBuckets(clickhouse: ClickHouse, { scope, merges, limit, sort = 'devices', filter = {}, state, only = [], after, counts, revised }: BucketsAsked): Promise<CountedBucket[]> {
-  const { COUNTS, params } = counts ?? await countsOfBuckets(clickhouse, { scope, only, swversion: filter.swversion ?? '', revised })
+export async function readBuckets(clickhouse: ClickHouse, { scope, merges, limit, sort = 'devices', filter = {}, state, only = [], after, revised }: BucketsAsked): Promise<CountedBucket[]> {
   const { q = '', kind = '', evidence = 0 } = filter
   const CONDITIONS = [
     'evidence >= {evidence:UInt8}',
@@ -74,7 +69,19 @@ export async function readBuckets(clickhouse: ClickHouse, { scope, merges, limit
     ...(state === undefined ? [] : [`counted.id ${state.inverted ? 'NOT IN' : 'IN'} {in_state:Array(String)}`]),
     ...(after === undefined ? [] : ['(key_1, key_2, counted.id) < ({after_1:UInt64}, {after_2:UInt64}, {after_id:String})']),
   ]
-  return ask(clickhouse, { sql: QUESTION.sql(COUNTS, ...KEYS[sort], CONDITIONS.join(' AND ')), row: QUESTION.row }, {
-    ...params, ...mergeParams(merges), limit, q, kind, evidence, in_state: state?.buckets ?? [], after_1: after?.[0] ?? 0, after_2: after?.[1] ?? 0, after_id: after?.[2] ?? '',
+  const sql = (COUNTS: string) => QUESTION.sql(COUNTS, sort === 'first_seen' || sort === 'last_seen' ? JOIN_LIVES : '', ...KEYS[sort], CONDITIONS.join(' AND '))
+  return askCounts(clickhouse, { scope, columns: COLUMNS, only, swversion: filter.swversion ?? '', revised }, { sql, row: QUESTION.row }, {
+    ...mergeParams(merges), limit, q, kind, evidence, in_state: state?.buckets ?? [], after_1: after?.[0] ?? 0, after_2: after?.[1] ?? 0, after_id: after?.[2] ?? '',
   })
+}
+
+/** When did each of these begin, and when was it last seen, of all time? By primary key. */
+const LIVES = {
+  sql: `SELECT ${MERGED} AS id, ${LIFE} FROM buckets WHERE fleet = {fleet:String} AND bucket IN {members:Array(String)} GROUP BY id`,
+  row: z.object({ id: z.string(), first_seen: time, last_seen: time }),
+}
+export type Life = z.output<typeof LIVES.row>
+
+export async function readLives(clickhouse: ClickHouse, fleet: string, merges: Merges, buckets: readonly string[]): Promise<Life[]> {
+  return buckets.length === 0 ? [] : ask(clickhouse, LIVES, { fleet, ...mergeParams(merges), members: buckets.flatMap((bucket) => merges.members(bucket)) })
 }

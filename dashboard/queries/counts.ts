@@ -48,7 +48,7 @@ const atEdges = (WHICH: string, SWVERSION: string) => `
     FROM crashes FINAL
     WHERE ${WHICH} AND standing IN ('counted', 'claimed')
       AND ((event_time >= {from:DateTime64(3)} AND event_time < {hours_from:DateTime64(3)}) OR (event_time >= {hours_to:DateTime64(3)} AND event_time < {to:DateTime64(3)}))${SWVERSION}`
-const revised = (WHICH: string) => `
+const revisedOf = (WHICH: string) => `
     SELECT ${ONE}, modules
     FROM revised_crashes FINAL
     WHERE ${WHICH} AND standing IN ('counted', 'claimed') AND ${IN_HOURS}`
@@ -79,32 +79,63 @@ export interface CountsAsked {
 /** SQL with a row for each set, for a FROM, and what it is bound with. */
 export interface Counts { COUNTS: string; params: Record<string, unknown> }
 
-export async function countsOf(clickhouse: ClickHouse, { scope, columns, only = [], swversion = '', longest = WEEK, waiting = false, ...known }: CountsAsked): Promise<Counts> {
+interface Plan {
+  revised: Revised
+  /** Asked only where crashes were analysed again, of the buckets that they were in. */
+  readLeft(): Promise<Left[]>
+  counts(left: readonly Left[]): Counts
+}
+
+/** For whoever keeps the text. */
+export async function countsOf(clickhouse: ClickHouse, asked: CountsAsked): Promise<Counts> {
+  const plan = await planOf(clickhouse, asked)
+  return plan.counts(await plan.readLeft())
+}
+
+/**
+ * Most of the time no set was left by some of its crashes alone, so the question is asked while that is looked up, and once more
+ * if there is one. Where crashes were taken away there is one for sure.
+ */
+export async function askCounts<Row extends z.ZodType>(clickhouse: ClickHouse, asked: CountsAsked, question: { sql: (COUNTS: string) => string; row: Row }, more: Record<string, unknown> = {}): Promise<z.output<Row>[]> {
+  const plan = await planOf(clickhouse, asked)
+  const answer = (left: readonly Left[]) => {
+    const { COUNTS, params } = plan.counts(left)
+    return ask(clickhouse, { sql: question.sql(COUNTS), row: question.row }, { ...params, ...more })
+  }
+  if (plan.revised.taken_away) return answer(await plan.readLeft())
+  const [answered, left] = await Promise.all([answer([]), plan.readLeft()])
+  return left.length === 0 ? answered : answer(left)
+}
+
+async function planOf(clickhouse: ClickHouse, { scope, columns, only = [], swversion = '', longest = WEEK, waiting = false, ...known }: CountsAsked): Promise<Plan> {
   const { fleet, from, to } = scope
   const { hours, params: spans, rowsOf } = spansOf(swversion === '' ? { from, to } : { from: to, to }, longest)
-  const params = { fleet, only, swversion, longest, from: sqlTime(from), to: sqlTime(to), ...spans }
   const whole = hours.from < hours.to
-  const { first_buckets, buckets } = whole ? known.revised ?? await readRevised(clickhouse, { fleet, ...hours }) : NONE
+  const revised = whole ? known.revised ?? await readRevised(clickhouse, { fleet, ...hours }) : NONE
   const concerns = (some: readonly string[]) => some.length > 0 && (only.length === 0 || some.includes('') || only.some((bucket) => some.includes(bucket)))
+  const held = concerns(revised.first_buckets)
+  const params = { fleet, only, swversion, longest, first_buckets: revised.first_buckets, from: sqlTime(from), to: sqlTime(to), ...spans }
 
   const BUCKETS = only.length > 0 ? ' AND bucket IN {only:Array(String)}' : ''
   const WHICH = `fleet = {fleet:String}${BUCKETS}`
   const ROWS = [WHICH, ...(waiting ? ['waiting'] : []), rowsOf('bucket_counts')].join(' AND ')
-  const held = concerns(first_buckets)
-  const left = held ? await ask(clickhouse, { sql: LEFT.sql(ROWS), row: LEFT.row }, { ...params, first_buckets }) : []
-  const starts = left.map(({ start }) => start * 1000)
-
   const COLUMNS = columns.join(', ')
   const SETS = `SELECT ${COLUMNS} FROM bucket_counts WHERE ${ROWS}`
   const edges = from < hours.from || hours.to < to || !whole
-  const single = [...(edges ? [atEdges(WHICH, swversion === '' ? '' : ' AND swversion = {swversion:String}')] : []), ...(concerns(buckets) ? [revised(WHICH)] : []), ...(left.length > 0 ? [LEFT_BEHIND] : [])]
-  const arms = [...(whole ? [held ? SETS + WITHOUT_MOVED : SETS] : []), ...(single.length > 0 ? [oneByOne(single, columns, waiting)] : [])]
   return {
-    COUNTS: arms.join(' UNION ALL '),
-    params: {
-      ...params, first_buckets,
-      left_from: sqlTime(Math.min(...starts, from)), left_to: sqlTime(Math.max(0, ...starts) + WEEK),
-      left_spans: left.map(({ span }) => span), left_starts: left.map(({ start }) => start), left_buckets: left.map(({ bucket }) => bucket),
+    revised,
+    readLeft: async () => (held ? ask(clickhouse, { sql: LEFT.sql(ROWS), row: LEFT.row }, params) : []),
+    counts(left) {
+      const single = [...(edges ? [atEdges(WHICH, swversion === '' ? '' : ' AND swversion = {swversion:String}')] : []), ...(concerns(revised.buckets) ? [revisedOf(WHICH)] : []), ...(left.length > 0 ? [LEFT_BEHIND] : [])]
+      const arms = [...(whole ? [held ? SETS + WITHOUT_MOVED : SETS] : []), ...(single.length > 0 ? [oneByOne(single, columns, waiting)] : [])]
+      const starts = left.map(({ start }) => start * 1000)
+      return {
+        COUNTS: arms.join(' UNION ALL '),
+        params: {
+          ...params, left_from: sqlTime(Math.min(...starts, from)), left_to: sqlTime(Math.max(0, ...starts) + WEEK),
+          left_spans: left.map(({ span }) => span), left_starts: left.map(({ start }) => start), left_buckets: left.map(({ bucket }) => bucket),
+        },
+      }
     },
   }
 }
@@ -126,7 +157,7 @@ const NONE: Revised = { first_buckets: [], buckets: [], taken_away: false }
 export const readRevised = (clickhouse: ClickHouse, { fleet, from, to }: Scope): Promise<Revised> =>
   askOne(clickhouse, REVISED, { fleet, hours_from: sqlTime(Math.floor(from / HOUR) * HOUR), hours_to: sqlTime(Math.ceil(to / HOUR) * HOUR) })
 
-/** Rows of `bucket_counts` that some crashes have left and others not. Asked only where crashes were analysed again, of the buckets that they were in. */
+/** Rows of `bucket_counts` that some crashes have left and others not. */
 const LEFT = {
   sql: (ROWS: string) => `
 WITH ${MOVED} AS moved
@@ -135,3 +166,4 @@ FROM bucket_counts
 WHERE ${ROWS} AND ${MAY_HOLD_MOVED} AND bitmapHasAny(crashes, moved) AND NOT bitmapHasAll(moved, crashes)`,
   row: z.object({ span: z.number(), start: z.number(), bucket: z.string() }),
 }
+type Left = z.output<typeof LEFT.row>

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, askOne, flag, iso, number, sqlTime, strings } from './ask.ts'
-import { countsOf, type Revised } from './counts.ts'
+import { askCounts, type Revised } from './counts.ts'
 import type { Merges } from './merges.ts'
 import { DEVICE, MERGED, mergeParams, PLACE, scopeParams, VERIFIED, type Scope } from './scope.ts'
 import { DAY, HOUR } from './spans.ts'
@@ -138,6 +138,6 @@ async function countHours(clickhouse: ClickHouse, days: TwoDays, { buckets, take
 }
 
 async function countWaiting(clickhouse: ClickHouse, scope: Scope, revised: Revised): Promise<z.output<typeof WAITING.row>> {
-  const { COUNTS, params } = await countsOf(clickhouse, { scope, columns: ['crashes', 'verified', 'unverified', 'modules'], waiting: true, revised })
-  return askOne(clickhouse, { sql: WAITING.sql(COUNTS), row: WAITING.row }, params)
+  const [counted] = await askCounts(clickhouse, { scope, columns: ['crashes', 'verified', 'unverified', 'modules'], waiting: true, revised }, WAITING)
+  return counted ?? { crashes: 0, devices: 0, modules: 0 }
 }

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { Series } from '../api/contract.ts'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, iso, number } from './ask.ts'
-import { countsOf, type CountsAsked, type Revised } from './counts.ts'
+import { askCounts, type Revised } from './counts.ts'
 import { COUNTED, scopeParams, type Scope } from './scope.ts'
 import { DAY, HOUR, QUARTER, WEEK } from './spans.ts'
 
@@ -35,7 +35,7 @@ export async function readSeries(clickhouse: ClickHouse, scope: Scope, stepMs: n
   const slots = Math.max(1, Math.ceil((scope.to - scope.from) / stepMs))
   const slotting = { first: scope.from, step: stepMs }
   const rows = device === '' && isWhole(scope, stepMs, HOUR)
-    ? await fromSets(clickhouse, { scope, only, columns: ['start', 'crashes', 'verified', 'unverified'], longest: longestIn(scope, stepMs), revised }, slotting)
+    ? await askCounts(clickhouse, { scope, only, columns: ['start', 'crashes', 'verified', 'unverified'], longest: longestIn(scope, stepMs), revised }, FROM_SETS, slotting)
     : await ask(clickhouse, FROM_CRASHES, { ...scopeParams(scope), ...slotting, only, device })
   const crashes = new Array<number>(slots).fill(0)
   const devices = new Array<number>(slots).fill(0)
@@ -45,11 +45,6 @@ export async function readSeries(clickhouse: ClickHouse, scope: Scope, stepMs: n
     devices[row.slot] = row.devices
   }
   return { from: iso(scope.from), step_seconds: stepMs / 1000, crashes, devices }
-}
-
-async function fromSets(clickhouse: ClickHouse, asked: CountsAsked, slotting: { first: number; step: number }) {
-  const { COUNTS, params } = await countsOf(clickhouse, asked)
-  return ask(clickhouse, { sql: FROM_SETS.sql(COUNTS), row }, { ...params, ...slotting })
 }
 
 const MINUTE = 60_000

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
-import { ask, number } from './ask.ts'
-import { countsOf, type Revised } from './counts.ts'
+import { number } from './ask.ts'
+import { askCounts, type Revised } from './counts.ts'
 import type { Merges } from './merges.ts'
 import { MERGED, mergeParams, type Scope } from './scope.ts'
 import { longestIn } from './series.ts'
@@ -23,8 +23,8 @@ export async function readSparklines(clickhouse: ClickHouse, scope: Scope, stepM
   const lines = new Map(buckets.map((bucket) => [bucket, new Array<number>(slots).fill(0)]))
   if (buckets.length === 0) return lines
   const members = buckets.flatMap((bucket) => merges.members(bucket))
-  const { COUNTS, params } = await countsOf(clickhouse, { scope, only: members, columns: ['bucket', 'start', 'crashes'], longest: longestIn(scope, stepMs), revised })
-  for (const { id, slot, crashes } of await ask(clickhouse, { sql: QUESTION.sql(COUNTS), row: QUESTION.row }, { ...params, ...mergeParams(merges), first: scope.from, step: stepMs })) {
+  const rows = await askCounts(clickhouse, { scope, only: members, columns: ['bucket', 'start', 'crashes'], longest: longestIn(scope, stepMs), revised }, QUESTION, { ...mergeParams(merges), first: scope.from, step: stepMs })
+  for (const { id, slot, crashes } of rows) {
     const line = lines.get(id)
     if (line && slot < slots) line[slot] = crashes
   }
