@@ -509,7 +509,7 @@ export type DeadLettersPage = z.infer<typeof deadLettersPageSchema>
 export const overviewSchema = z.object({
   fleet: z.string(),
   as_of: time,
-  /** The last 24 h against the 24 h before. */
+  /** This hour and the 23 before it, against the day before up to the same minute. */
   crashes: change,
   devices: change,
   new_buckets: change,
@@ -519,7 +519,7 @@ export const overviewSchema = z.object({
   /** Of the security queue, as are `top_alerts`. */
   open_alerts: count,
   unsymbolicated: z.object({ crashes: count, devices: count, modules: count }),
-  /** Crashes of the last 24 h by evidence class, 0 to 4. */
+  /** Crashes of the 24 hours up to this one by evidence class, 0 to 4. */
   by_evidence: z.array(count).length(5),
   /** Hourly, the last 48 h. */
   series: seriesSchema,

@@ -15,7 +15,7 @@ export function OverviewPage() {
 
 function Content({ data }: { data: Overview }) {
   return (
-    <Page title="Overview" sub={<>Last 24 h against the 24 h before · as of {when(data.as_of)} UTC</>}>
+    <Page title="Overview" sub={<>The 24 hours up to this one, against the day before up to the same minute · as of {when(data.as_of)} UTC</>}>
       {data.lost_messages !== null && (
         <section className="panel attack" role="alert" aria-label="Lost messages">
           <h2>{counted(data.lost_messages.messages, 'message')} lost to the log's retention</h2>
