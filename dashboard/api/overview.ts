@@ -22,10 +22,12 @@ export function overviewRoutes(api: Api, deps: ApiDeps): void {
     const [revised, judgements] = [readRevised(clickhouse, days), readJudgements(deps, fleet)]
 
     const newBuckets = async () => {
-      const { merges } = await judgements
+      const its = await judgements
+      const { merges } = its
       const { newest, ...counts } = await readNewBuckets(clickhouse, days, merges)
-      const rows = newest.length === 0 ? [] : await readBuckets(clickhouse, { scope: lastDay, merges, limit: 10, sort: 'first_seen', only: newest, revised: await revised })
-      return { counts, summaries: await bucketSummaries(deps, lastDay, await judgements, rows, { revised: await revised }) }
+      const known = { revised: await revised }
+      const rows = newest.length === 0 ? [] : await readBuckets(clickhouse, { scope: lastDay, merges, limit: 10, sort: 'first_seen', only: newest, ...known })
+      return { counts, summaries: await bucketSummaries(deps, lastDay, its, rows, known) }
     }
     const [changes, { counts, summaries }, { open, verdicts }, lost] = await Promise.all([
       revised.then((its) => readChanges(clickhouse, days, its)), newBuckets(), judgements, readLostMessages(clickhouse, now - 14 * DAY),

@@ -30,7 +30,7 @@ const readOpenAlerts = (clickhouse: ClickHouse, fleet: string): Promise<StoredAl
 export const alertSummaries = (alerts: readonly StoredAlert[], verdicts: Decisions['verdicts']): AlertSummary[] =>
   alerts.map((alert) => ({ ...alert, queue: queueOf(alert.stratum), verdict: verdicts.get(alert.id) ?? null }))
 
-/** `revised`: as countsOf() takes it. `lines` and `lives`: of these buckets, where somebody has asked before; lines in the slots of sparklineOf(). */
+/** `revised`: as askCounts() takes it. `lines` and `lives`: of these buckets, where somebody has asked before; lines in the slots of sparklineOf(). */
 export async function bucketSummaries(
   deps: ApiDeps, asked: Scope, { merges, triage, open }: Judgements, buckets: readonly CountedBucket[], known: { revised?: Revised; lines?: Map<string, number[]> | undefined; lives?: Life[] } = {},
 ): Promise<BucketSummary[]> {

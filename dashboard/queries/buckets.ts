@@ -55,7 +55,7 @@ export interface BucketsAsked {
   state?: { buckets: string[]; inverted: boolean } | undefined
   only?: readonly string[]
   after?: Key | undefined
-  /** As countsOf() takes it. */
+  /** As askCounts() takes it. */
   revised?: Revised
 }
 

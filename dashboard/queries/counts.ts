@@ -86,7 +86,7 @@ interface Plan {
   counts(left: readonly Left[]): Counts
 }
 
-/** For whoever keeps the text. */
+/** For whoever keeps the text of the question, as an alert does; everybody else asks askCounts(). */
 export async function countsOf(clickhouse: ClickHouse, asked: CountsAsked): Promise<Counts> {
   const plan = await planOf(clickhouse, asked)
   return plan.counts(await plan.readLeft())
@@ -94,7 +94,7 @@ export async function countsOf(clickhouse: ClickHouse, asked: CountsAsked): Prom
 
 /**
  * Most of the time no set was left by some of its crashes alone, so the question is asked while that is looked up, and once more
- * if there is one. Where crashes were taken away there is one for sure.
+ * if there is one. Where crashes were taken away there nearly always is.
  */
 export async function askCounts<Row extends z.ZodType>(clickhouse: ClickHouse, asked: CountsAsked, question: { sql: (COUNTS: string) => string; row: Row }, more: Record<string, unknown> = {}): Promise<z.output<Row>[]> {
   const plan = await planOf(clickhouse, asked)
@@ -112,9 +112,11 @@ async function planOf(clickhouse: ClickHouse, { scope, columns, only = [], swver
   const { hours, params: spans, rowsOf } = spansOf(swversion === '' ? { from, to } : { from: to, to }, longest)
   const whole = hours.from < hours.to
   const revised = whole ? known.revised ?? await readRevised(clickhouse, { fleet, ...hours }) : NONE
-  const concerns = (some: readonly string[]) => some.length > 0 && (only.length === 0 || some.includes('') || only.some((bucket) => some.includes(bucket)))
-  const held = concerns(revised.first_buckets)
-  const params = { fleet, only, swversion, longest, first_buckets: revised.first_buckets, from: sqlTime(from), to: sqlTime(to), ...spans }
+  // A row of an earlier worker doesn't say which bucket it was in first: it may be any.
+  const asked = (some: readonly string[]) => (only.length === 0 ? some : some.filter((bucket) => bucket === '' || only.includes(bucket)))
+  const firstBuckets = asked(revised.first_buckets)
+  const held = firstBuckets.length > 0
+  const params = { fleet, only, swversion, longest, first_buckets: firstBuckets, from: sqlTime(from), to: sqlTime(to), ...spans }
 
   const BUCKETS = only.length > 0 ? ' AND bucket IN {only:Array(String)}' : ''
   const WHICH = `fleet = {fleet:String}${BUCKETS}`
@@ -126,7 +128,7 @@ async function planOf(clickhouse: ClickHouse, { scope, columns, only = [], swver
     revised,
     readLeft: async () => (held ? ask(clickhouse, { sql: LEFT.sql(ROWS), row: LEFT.row }, params) : []),
     counts(left) {
-      const single = [...(edges ? [atEdges(WHICH, swversion === '' ? '' : ' AND swversion = {swversion:String}')] : []), ...(concerns(revised.buckets) ? [revisedOf(WHICH)] : []), ...(left.length > 0 ? [LEFT_BEHIND] : [])]
+      const single = [...(edges ? [atEdges(WHICH, swversion === '' ? '' : ' AND swversion = {swversion:String}')] : []), ...(asked(revised.buckets).length > 0 ? [revisedOf(WHICH)] : []), ...(left.length > 0 ? [LEFT_BEHIND] : [])]
       const arms = [...(whole ? [held ? SETS + WITHOUT_MOVED : SETS] : []), ...(single.length > 0 ? [oneByOne(single, columns, waiting)] : [])]
       const starts = left.map(({ start }) => start * 1000)
       return {

@@ -21,7 +21,7 @@ export interface DeviceStates {
   said(status: DeviceStatus['status']): string[]
 }
 
-export type Decisions = { merges: Merges; triage: Map<string, Triage>; verdicts: Map<string, Verdict> }
+export interface Decisions { merges: Merges; triage: Map<string, Triage>; verdicts: Map<string, Verdict> }
 
 /** What a page about buckets and alerts shows of people's decisions. */
 export async function readDecisions(clickhouse: ClickHouse, fleet: string): Promise<Decisions> {

@@ -33,15 +33,11 @@ export interface Lanes {
 /** In force for each statement unless it says otherwise. Parallel parsing would cut one insert into several blocks. */
 const baseline = (memoryLimitBytes: number): Record<string, string> => ({
   max_query_size: String(16 * 1024 * 1024),
-  // A page is some ten thousand rows of sets, each of which is worth a moment: two threads share even those, unlike rows of a log.
-  max_threads: '2',
-  max_threads_min_free_memory_per_thread: '0',
-  merge_tree_min_rows_for_concurrent_read: '2048',
-  merge_tree_min_bytes_for_concurrent_read: '1048576',
+  max_threads: '1',
   max_insert_threads: '1',
   max_execution_time: '60',
   max_memory_usage: String(Math.floor(memoryLimitBytes / 3)),
-  max_bytes_before_external_group_by: String(Math.floor(memoryLimitBytes / 6)),
+  max_bytes_before_external_group_by: String(Math.floor(memoryLimitBytes / 12)),
   max_bytes_before_external_sort: String(Math.floor(memoryLimitBytes / 12)),
   max_result_bytes: String(64 * 1024 * 1024),
   input_format_parallel_parsing: '0',
@@ -49,10 +45,22 @@ const baseline = (memoryLimitBytes: number): Record<string, string> => ({
 })
 
 /** A page has ten questions, and four readers may ask the same. */
-const IDLE_CONNECTIONS = 32
+const KEPT_CONNECTIONS = 32
+
+/**
+ * A page unites some ten thousand rows of sets, each of which takes a moment: two threads share even so few. What it groups
+ * stays in memory up to half of what a statement may use: sets that are spilled to the disk cost three times the CPU.
+ */
+const readSettings = (memoryLimitBytes: number): Record<string, string> => ({
+  max_threads: '2',
+  max_threads_min_free_memory_per_thread: '0',
+  merge_tree_min_rows_for_concurrent_read: '2048',
+  merge_tree_min_bytes_for_concurrent_read: '1048576',
+  max_bytes_before_external_group_by: String(Math.floor(memoryLimitBytes / 6)),
+})
 
 /** A block goes into a dozen tables, each of which waits for its own sync: side by side rather than one after the other. */
-const INSERT_SETTINGS = { parallel_view_processing: '1', max_threads: '4' }
+const INSERT_SETTINGS = { parallel_view_processing: '1', max_threads: '4', max_threads_min_free_memory_per_thread: '0' }
 
 export function openLanes(options: { directory: string; config: string; readers: number; memoryLimitBytes: number }): Lanes {
   const root = new Session(options.directory, { connectionArgs: [`--config-file=${options.config}`] })
@@ -60,47 +68,29 @@ export function openLanes(options: { directory: string; config: string; readers:
   const readers = createGate(options.readers)
   const writer = createGate(1)
 
-  let closing = false
-  /** Idle ones by what was set on them, the one that was used last at the end. */
-  const idle = new Map<string, Session[]>()
-  let idling = 0
+  const kept = createKept(KEPT_CONNECTIONS)
 
-  async function connect(statement: Statement): Promise<{ session: Session; leave: (well: boolean) => void }> {
-    const key = keyOf(statement)
-    const known = idle.get(key)?.pop()
-    if (known) idling--
+  /** One on which the settings and parameters of the statement are in force. */
+  async function connect(statement: Statement, key: string, lane: 'read' | 'write'): Promise<Session> {
+    const known = kept.take(key)
     const session = known ?? new Session(options.directory)
-    const leave = (well: boolean): void => {
-      if (!well || key === '' || closing) return session.close()
-      const others = idle.get(key) ?? []
-      idle.delete(key)
-      idle.set(key, [...others, session])
-      if (++idling > IDLE_CONNECTIONS) dropOldest()
-    }
     try {
       // One statement for all of them, since each costs as much as a small question; `readonly` among them forbids what comes after.
       if (!known && statement.database !== 'default') await session.queryAsync(`USE ${identifier(statement.database)}`)
-      const settings = known ? '' : assignments({ ...defaults, ...(statement.insert === undefined ? {} : INSERT_SETTINGS), ...statement.settings, ...(key === '' ? {} : { readonly: '2' }) }, '')
+      const ofLane = statement.insert ? INSERT_SETTINGS : lane === 'read' ? readSettings(options.memoryLimitBytes) : {}
+      const settings = known ? '' : assignments({ ...defaults, ...ofLane, ...statement.settings, ...(key === '' ? {} : { readonly: '2' }) }, '')
       const all = [settings, assignments(statement.params, 'param_')].filter((part) => part !== '')
       if (all.length > 0) await session.queryAsync(`SET ${all.join(', ')}`)
-      return { session, leave }
+      return session
     } catch (error) {
       session.close()
       throw error
     }
   }
 
-  function dropOldest(): void {
-    for (const [key, sessions] of idle) {
-      if (sessions.length === 0) { idle.delete(key); continue }
-      sessions.shift()?.close()
-      idling--
-      return
-    }
-  }
-
-  async function run(statement: Statement): Promise<Outcome> {
-    const { session, leave } = await connect(statement)
+  async function run(statement: Statement, lane: 'read' | 'write'): Promise<Outcome> {
+    const key = lane === 'read' ? keyOf(statement) : ''
+    const session = await connect(statement, key, lane)
     let well = false
     try {
       if (statement.insert) {
@@ -118,16 +108,16 @@ export function openLanes(options: { directory: string; config: string; readers:
         writtenRows: 0, writtenBytes: 0, elapsedNs: Math.round(result.elapsed * 1e9),
       }
     } finally {
-      leave(well)
+      if (well && key !== '') kept.keep(key, session)
+      else session.close()
     }
   }
 
   return {
-    use: (lane, work) => (lane === 'read' ? readers : writer).hold(() => work(run)),
+    use: (lane, work) => (lane === 'read' ? readers : writer).hold(() => work((statement) => run(statement, lane))),
     async close() {
-      closing = true
       await Promise.all([readers.shut(), writer.shut()])
-      for (const session of [...idle.values()].flat()) session.close()
+      kept.close()
       root.close()
     },
   }
@@ -161,6 +151,24 @@ function createGate(slots: number) {
     async shut(): Promise<void> {
       closed = true
       if (free < slots) await new Promise<void>((resolve) => idle.push(resolve))
+    },
+  }
+}
+
+/** Idle connections by what was set on them, at most `limit`: the one that was used longest ago goes first. */
+function createKept(limit: number) {
+  const idle: { key: string; session: Session }[] = []
+  return {
+    take(key: string): Session | undefined {
+      const at = idle.findLastIndex((each) => each.key === key)
+      return at < 0 ? undefined : idle.splice(at, 1)[0]?.session
+    },
+    keep(key: string, session: Session): void {
+      idle.push({ key, session })
+      if (idle.length > limit) idle.shift()?.session.close()
+    },
+    close(): void {
+      for (const { session } of idle.splice(0)) session.close()
     },
   }
 }

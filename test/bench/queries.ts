@@ -126,7 +126,7 @@ async function peakRss({ pid }: World): Promise<number> {
   return Number(/VmHWM:\s+(\d+) kB/.exec(await readFile(`/proc/${pid()}/status`, 'utf8'))?.[1]) / 1024
 }
 
-/** The nearest rank: the smallest value that at least this share of all reach. */
+/** The nearest rank: the smallest value that at least this share of all do not exceed. */
 export const percentile = (values: readonly number[], share: number): number => {
   const sorted = values.toSorted((a, b) => a - b)
   return sorted[Math.ceil(sorted.length * share) - 1] ?? Number.NaN

@@ -1,5 +1,5 @@
 import { useState } from 'react'
-import type { CrashReport } from '../../../api/contract.ts'
+import type { CrashReport } from '../../../api/report-contract.ts'
 import { Badge } from './basics.tsx'
 
 type Frame = CrashReport['threads'][number]['frames'][number]
