@@ -30,6 +30,8 @@ export async function openFsBlobs({ directory }: { directory: string }): Promise
   const put: Blobs['put'] = async (key, body) => {
     const file = fileOf(key)
     const draft = join(unfinished, randomUUID())
+    // A stream may break before the loop below listens to it: the loop then throws its error, and until then nobody else must.
+    if (!(body instanceof Uint8Array)) body.on('error', () => undefined)
     let size = 0
     try {
       const handle = await world('write', () => open(draft, 'wx'))

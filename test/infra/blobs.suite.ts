@@ -41,6 +41,14 @@ export function blobsSuite(name: string, skip: boolean, create: () => Promise<{ 
       expect(await keys(blobs, 'kept')).toEqual(['kept'])
     })
 
+    test('a stream that breaks before its first byte was asked for fails its put, and nothing else', async () => {
+      const body = new Readable({ read: () => undefined })
+      const put = blobs.put('never', body)
+      body.destroy(new RangeError('the device went away at once'))
+      await expect(put).rejects.toThrow(RangeError)
+      expect(await blobs.head('never')).toBeNull()
+    })
+
     test('a second put replaces the blob whole', async () => {
       await blobs.put('twice', noise(5_000))
       await blobs.put('twice', Buffer.from('short'))
