@@ -18,7 +18,6 @@ export interface TestEngine {
   stop(): Promise<void>
 }
 
-const TABLES = ['crashes', 'crash_ids', 'bucket_counts', 'revised_crashes', 'device_crashes', 'buckets', 'devices', 'events', 'alerts', 'deliveries']
 const INSERT_ROWS = 5000
 
 export async function startTestEngine(): Promise<TestEngine> {
@@ -40,7 +39,8 @@ export async function startTestEngine(): Promise<TestEngine> {
       await clickhouse.insert({ table: 'events', values: [row], format: 'JSONEachRow' })
     },
     async clear() {
-      for (const table of TABLES) await clickhouse.command({ query: `TRUNCATE TABLE ${table}` })
+      const tables = await clickhouse.query({ query: `SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND name != 'schema_migrations'`, format: 'JSONEachRow' })
+      for (const { name: table } of await tables.json<{ name: string }>()) await clickhouse.command({ query: `TRUNCATE TABLE ${table}` })
     },
     async stop() {
       await clickhouse.close()
