@@ -37,8 +37,9 @@ export type Column = keyof typeof KEYS | keyof typeof VALUES
 /** The crashes of the whole hours that were analysed again. */
 const IN_HOURS = `event_time >= {hours_from:DateTime64(3)} AND event_time < {hours_to:DateTime64(3)}`
 const MOVED = `(SELECT groupBitmapState(${PLACE}) FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_HOURS})`
-/** Of more buckets than these the order of time is read, and each set is asked. */
-const FEW = 100
+const MAY_HOLD_MOVED = `(has({first_buckets:Array(String)}, '') OR bucket IN {first_buckets:Array(String)})`
+
+const WITHOUT_MOVED = ` AND NOT (${MAY_HOLD_MOVED} AND bitmapHasAny(crashes, ${MOVED}))`
 
 const ONE = 'bucket, evidence, kind, event_time, id, partition, offset, device, device_number, auth_level, provisional, title, signature, severity, swversion, compartment'
 
@@ -111,34 +112,24 @@ async function planOf(clickhouse: ClickHouse, { scope, columns, only = [], swver
   const { hours, params: spans, rowsOf } = spansOf(swversion === '' ? { from, to } : { from: to, to }, longest)
   const whole = hours.from < hours.to
   const revised = whole ? known.revised ?? await readRevised(clickhouse, { fleet, ...hours }) : NONE
+  // A row of an earlier worker doesn't say which bucket it was in first: it may be any.
   const asked = (some: readonly string[]) => (only.length === 0 ? some : some.filter((bucket) => bucket === '' || only.includes(bucket)))
   const firstBuckets = asked(revised.first_buckets)
-  // A row of an earlier worker doesn't say which bucket it was in first: it may be any.
-  const anyMayHold = firstBuckets.includes('') || firstBuckets.length > FEW
-  const held = anyMayHold ? only : firstBuckets
-  const free = only.filter((bucket) => !held.includes(bucket))
-  const params = { fleet, only, held, free, swversion, longest, from: sqlTime(from), to: sqlTime(to), ...spans }
+  const held = firstBuckets.length > 0
+  const params = { fleet, only, swversion, longest, first_buckets: firstBuckets, from: sqlTime(from), to: sqlTime(to), ...spans }
 
-  const WHICH = only.length > 0 ? 'fleet = {fleet:String} AND bucket IN {only:Array(String)}' : 'fleet = {fleet:String}'
+  const BUCKETS = only.length > 0 ? ' AND bucket IN {only:Array(String)}' : ''
+  const WHICH = `fleet = {fleet:String}${BUCKETS}`
+  const ROWS = [WHICH, ...(waiting ? ['waiting'] : []), rowsOf('bucket_counts')].join(' AND ')
   const COLUMNS = columns.join(', ')
-  /** Rows of sets of these buckets, for a FROM. */
-  const setsOf = (buckets: readonly string[], ...BUCKETS: string[]) => {
-    const TABLE = buckets.length > 0 && buckets.length <= FEW ? 'bucket_series' : 'bucket_counts'
-    return [TABLE, 'WHERE', ['fleet = {fleet:String}', ...BUCKETS, ...(waiting ? ['waiting'] : []), rowsOf(TABLE)].join(' AND ')].join(' ')
-  }
-  const FREE = setsOf(free, ...(only.length > 0 ? ['bucket IN {free:Array(String)}'] : held.length > 0 ? ['bucket NOT IN {held:Array(String)}'] : []))
-  const HELD = setsOf(held, ...(held.length > 0 ? ['bucket IN {held:Array(String)}'] : []))
-  const sets = [
-    ...(!anyMayHold && (only.length === 0 || free.length > 0) ? [`SELECT ${COLUMNS} FROM ${FREE}`] : []),
-    ...(firstBuckets.length > 0 ? [`SELECT ${COLUMNS} FROM ${HELD} AND NOT bitmapHasAny(crashes, ${MOVED})`] : []),
-  ]
+  const SETS = `SELECT ${COLUMNS} FROM bucket_counts WHERE ${ROWS}`
   const edges = from < hours.from || hours.to < to || !whole
   return {
     revised,
-    readLeft: async () => (firstBuckets.length > 0 ? ask(clickhouse, { sql: LEFT.sql(HELD), row: LEFT.row }, params) : []),
+    readLeft: async () => (held ? ask(clickhouse, { sql: LEFT.sql(ROWS), row: LEFT.row }, params) : []),
     counts(left) {
       const single = [...(edges ? [atEdges(WHICH, swversion === '' ? '' : ' AND swversion = {swversion:String}')] : []), ...(asked(revised.buckets).length > 0 ? [revisedOf(WHICH)] : []), ...(left.length > 0 ? [LEFT_BEHIND] : [])]
-      const arms = [...(whole ? sets : []), ...(single.length > 0 ? [oneByOne(single, columns, waiting)] : [])]
+      const arms = [...(whole ? [held ? SETS + WITHOUT_MOVED : SETS] : []), ...(single.length > 0 ? [oneByOne(single, columns, waiting)] : [])]
       const starts = left.map(({ start }) => start * 1000)
       return {
         COUNTS: arms.join(' UNION ALL '),
@@ -168,12 +159,13 @@ const NONE: Revised = { first_buckets: [], buckets: [], taken_away: false }
 export const readRevised = (clickhouse: ClickHouse, { fleet, from, to }: Scope): Promise<Revised> =>
   askOne(clickhouse, REVISED, { fleet, hours_from: sqlTime(Math.floor(from / HOUR) * HOUR), hours_to: sqlTime(Math.ceil(to / HOUR) * HOUR) })
 
-/** Rows of sets that some crashes have left and others not. */
+/** Rows of `bucket_counts` that some crashes have left and others not. */
 const LEFT = {
-  sql: (HELD: string) => `
+  sql: (ROWS: string) => `
 WITH ${MOVED} AS moved
 SELECT DISTINCT span, toUnixTimestamp64Milli(toDateTime64(start, 3, 'UTC')) / 1000 AS start, bucket
-FROM ${HELD} AND bitmapHasAny(crashes, moved) AND NOT bitmapHasAll(moved, crashes)`,
+FROM bucket_counts
+WHERE ${ROWS} AND ${MAY_HOLD_MOVED} AND bitmapHasAny(crashes, moved) AND NOT bitmapHasAll(moved, crashes)`,
   row: z.object({ span: z.number(), start: z.number(), bucket: z.string() }),
 }
 type Left = z.output<typeof LEFT.row>

@@ -7,7 +7,7 @@ import type { ClickHouse } from './client.ts'
  */
 const SET = '(start + toIntervalSecond(span))'
 const AGED: Readonly<Record<string, string>> = {
-  crashes: 'event_time', device_crashes: 'event_time', revised_crashes: 'event_time', crash_ids: 'event_time', bucket_crashes: 'event_time', bucket_counts: SET, bucket_series: SET, property_counts: SET,
+  crashes: 'event_time', device_crashes: 'event_time', revised_crashes: 'event_time', crash_ids: 'event_time', bucket_crashes: 'event_time', bucket_counts: SET, property_counts: SET,
   fleet_counts: '(start + toIntervalHour(1))', heartbeats: 'day', refusals: 'last_at', dead_letters: 'at',
 }
 
