@@ -3,6 +3,7 @@ import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, sqlTime } from './ask.ts'
 import { CRASH_COLUMNS, crashRow } from './crash-columns.ts'
 import { COUNTED, CURRENT, scopeParams, type Scope } from './scope.ts'
+import { DAY } from './spans.ts'
 
 /**
  * Which crashes does a bucket have, newest first, a page at a time?
@@ -24,5 +25,9 @@ export type CrashKey = readonly [number, string]
 
 export async function readBucketCrashes(clickhouse: ClickHouse, scope: Scope, members: readonly string[], { limit, before }: { limit: number; before?: CrashKey | undefined }): Promise<CrashSummary[]> {
   const [beforeMs, beforeId] = before ?? [scope.to, '']
-  return ask(clickhouse, QUESTION, { ...scopeParams(scope), members, limit, before_time: sqlTime(beforeMs), before_id: beforeId })
+  const of = (from: number, to: number, rows: number) => ask(clickhouse, QUESTION, { ...scopeParams({ ...scope, from, to }), members, limit: rows, before_time: sqlTime(beforeMs), before_id: beforeId })
+  const end = Math.min(scope.to, beforeMs + 1)
+  const lastDay = Math.max(scope.from, end - DAY)
+  const newest = await of(lastDay, end, limit)
+  return newest.length === limit || lastDay === scope.from ? newest : [...newest, ...await of(scope.from, lastDay, limit - newest.length)]
 }

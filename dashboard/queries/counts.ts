@@ -7,8 +7,9 @@ import { HOUR, spansOf, WEEK } from './spans.ts'
 /**
  * Crashes of a range as sets, exact at any moment: what lists, charts and totals are counted from.
  *
- * Whole weeks, days, quarters of days and hours (spans.ts) come from `bucket_counts`, what is left at the edges from `crashes FINAL`; together they
- * are sets that are united, so that a crash that was written twice, late or in between is one (infra/clickhouse/schema/009-counts.sql).
+ * Whole weeks, days, quarters of days and hours (spans.ts) come from `bucket_counts`, what is left at the edges from `crashes`, as they came and
+ * not FINAL, which is a third of the time; together they are sets that are united, so that a crash that was written twice, late or in
+ * between is one (infra/clickhouse/schema/009-counts.sql).
  * A row of `bucket_counts` that holds a crash that was analysed again is left out: such crashes count one by one from
  * `revised_crashes`, and those that shared a row with them, which is rare, from `bucket_crashes`. Only sets of buckets that such
  * crashes were in at first are asked whether they hold one. While crashes are being analysed again a number may be that of
@@ -34,31 +35,32 @@ const VALUES = {
 }
 export type Column = keyof typeof KEYS | keyof typeof VALUES
 
-/** The crashes of the whole hours that were analysed again. */
-const IN_HOURS = `event_time >= {hours_from:DateTime64(3)} AND event_time < {hours_to:DateTime64(3)}`
-const MOVED = `(SELECT groupBitmapState(${PLACE}) FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_HOURS})`
+/** The crashes that were analysed again. */
+const IN_RANGE = `event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)}`
+const MOVED = `(SELECT groupBitmapState(${PLACE}) FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_RANGE})`
 const MAY_HOLD_MOVED = `(has({first_buckets:Array(String)}, '') OR bucket IN {first_buckets:Array(String)})`
 
 const WITHOUT_MOVED = ` AND NOT (${MAY_HOLD_MOVED} AND bitmapHasAny(crashes, ${MOVED}))`
 
 const ONE = 'bucket, evidence, kind, event_time, id, partition, offset, device, device_number, auth_level, provisional, title, signature, severity, swversion, compartment'
 
-const atEdges = (WHICH: string, SWVERSION: string) => `
+const atEdges = (WHICH: string, revised: boolean) => `
     SELECT ${ONE}, arrayMap(module -> module.debug_id, missing_symbols) AS modules
-    FROM crashes FINAL
-    WHERE ${WHICH} AND standing IN ('counted', 'claimed')
-      AND ((event_time >= {from:DateTime64(3)} AND event_time < {hours_from:DateTime64(3)}) OR (event_time >= {hours_to:DateTime64(3)} AND event_time < {to:DateTime64(3)}))${SWVERSION}`
+    FROM crashes
+    WHERE ${WHICH} AND standing IN ('counted', 'claimed') AND revision = 0
+      AND ((event_time >= {from:DateTime64(3)} AND event_time < {hours_from:DateTime64(3)}) OR (event_time >= {hours_to:DateTime64(3)} AND event_time < {to:DateTime64(3)}))${revised ? `
+      AND NOT bitmapContains(${MOVED}, ${PLACE})` : ''}`
 const revisedOf = (WHICH: string) => `
     SELECT ${ONE}, modules
     FROM revised_crashes FINAL
-    WHERE ${WHICH} AND standing IN ('counted', 'claimed') AND ${IN_HOURS}`
+    WHERE ${WHICH} AND standing IN ('counted', 'claimed') AND ${IN_RANGE}`
 const LEFT_BEHIND = `
     SELECT ${ONE}, modules
     FROM bucket_crashes FINAL
     ARRAY JOIN [3600, 21600, 86400, 604800] AS span
     WHERE fleet = {fleet:String} AND bucket IN {left_buckets:Array(String)} AND standing IN ('counted', 'claimed') AND revision = 0
       AND event_time >= {left_from:DateTime64(3)} AND event_time < {left_to:DateTime64(3)}
-      AND id NOT IN (SELECT id FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_HOURS})
+      AND id NOT IN (SELECT id FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_RANGE})
       AND (span, intDiv(toUnixTimestamp64Milli(event_time), span * 1000) * span, bucket) IN (SELECT arrayJoin(arrayZip({left_spans:Array(UInt32)}, {left_starts:Array(Int64)}, {left_buckets:Array(String)})))`
 
 export interface CountsAsked {
@@ -72,7 +74,7 @@ export interface CountsAsked {
   longest?: number
   /** Only crashes that wait for symbols. */
   waiting?: boolean
-  /** Of a range that has the whole hours of this one, where somebody has asked for it before. */
+  /** Of a range that covers this one, where somebody has asked for it before. */
   revised?: Revised | undefined
 }
 
@@ -111,11 +113,11 @@ async function planOf(clickhouse: ClickHouse, { scope, columns, only = [], swver
   const { fleet, from, to } = scope
   const { hours, params: spans, rowsOf } = spansOf(swversion === '' ? { from, to } : { from: to, to }, longest)
   const whole = hours.from < hours.to
-  const revised = whole ? known.revised ?? await readRevised(clickhouse, { fleet, ...hours }) : NONE
+  const revised = known.revised ?? await readRevised(clickhouse, scope)
   // A row of an earlier worker doesn't say which bucket it was in first: it may be any.
   const asked = (some: readonly string[]) => (only.length === 0 ? some : some.filter((bucket) => bucket === '' || only.includes(bucket)))
   const firstBuckets = asked(revised.first_buckets)
-  const held = firstBuckets.length > 0
+  const held = whole && firstBuckets.length > 0
   const params = { fleet, only, swversion, longest, first_buckets: firstBuckets, from: sqlTime(from), to: sqlTime(to), ...spans }
 
   const BUCKETS = only.length > 0 ? ' AND bucket IN {only:Array(String)}' : ''
@@ -128,7 +130,8 @@ async function planOf(clickhouse: ClickHouse, { scope, columns, only = [], swver
     revised,
     readLeft: async () => (held ? ask(clickhouse, { sql: LEFT.sql(ROWS), row: LEFT.row }, params) : []),
     counts(left) {
-      const single = [...(edges ? [atEdges(WHICH, swversion === '' ? '' : ' AND swversion = {swversion:String}')] : []), ...(asked(revised.buckets).length > 0 ? [revisedOf(WHICH)] : []), ...(left.length > 0 ? [LEFT_BEHIND] : [])]
+      const SINGLE = swversion === '' ? WHICH : `${WHICH} AND swversion = {swversion:String}`
+      const single = [...(edges ? [atEdges(SINGLE, revised.buckets.length > 0)] : []), ...(asked(revised.buckets).length > 0 ? [revisedOf(SINGLE)] : []), ...(left.length > 0 ? [LEFT_BEHIND] : [])]
       const arms = [...(whole ? [held ? SETS + WITHOUT_MOVED : SETS] : []), ...(single.length > 0 ? [oneByOne(single, columns, waiting)] : [])]
       const starts = left.map(({ start }) => start * 1000)
       return {
@@ -150,14 +153,13 @@ function oneByOne(arms: readonly string[], columns: readonly Column[], waiting: 
 
 /** Buckets that crashes of the whole hours around a range were in before they were analysed again, and are in since; and whether some were taken away. Reads the range of a table that has no others. */
 const REVISED = {
-  sql: `SELECT groupUniqArray(first_bucket) AS first_buckets, groupUniqArray(bucket) AS buckets, countIf(standing = 'forgotten') > 0 AS taken_away FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_HOURS}`,
+  sql: `SELECT groupUniqArray(first_bucket) AS first_buckets, groupUniqArray(bucket) AS buckets, countIf(standing = 'forgotten') > 0 AS taken_away FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_RANGE}`,
   row: z.object({ first_buckets: strings, buckets: strings, taken_away: flag }),
 }
 export type Revised = z.output<typeof REVISED.row>
-const NONE: Revised = { first_buckets: [], buckets: [], taken_away: false }
 
 export const readRevised = (clickhouse: ClickHouse, { fleet, from, to }: Scope): Promise<Revised> =>
-  askOne(clickhouse, REVISED, { fleet, hours_from: sqlTime(Math.floor(from / HOUR) * HOUR), hours_to: sqlTime(Math.ceil(to / HOUR) * HOUR) })
+  askOne(clickhouse, REVISED, { fleet, from: sqlTime(Math.floor(from / HOUR) * HOUR), to: sqlTime(Math.ceil(to / HOUR) * HOUR) })
 
 /** Rows of `bucket_counts` that some crashes have left and others not. */
 const LEFT = {

@@ -1,9 +1,10 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { readBucketCorrelations } from '../../../dashboard/queries/bucket-correlations.ts'
-import { readBucketCrashes } from '../../../dashboard/queries/bucket-crashes.ts'
+import { readBucketCrashes, type CrashKey } from '../../../dashboard/queries/bucket-crashes.ts'
 import { readBucketDevices } from '../../../dashboard/queries/bucket-devices.ts'
 import { readBuckets } from '../../../dashboard/queries/buckets.ts'
+import { readNeighbours } from '../../../dashboard/queries/crash-neighbours.ts'
 import { readBucketLife } from '../../../dashboard/queries/bucket.ts'
 import { readDeviceTimeline } from '../../../dashboard/queries/device.ts'
 import { mergesOf, type Merges } from '../../../dashboard/queries/merges.ts'
@@ -35,8 +36,9 @@ interface Crash { at: number; device: number; bucket: number; evidence: number; 
 const evidence = fc.constantFrom(0, 1, 1, 1, 3, 4)
 const waiting = fc.constantFrom(false, false, true)
 const crash: fc.Arbitrary<Crash> = fc.record({
-  // Many at the edges of hours and days, where two parts of an answer meet, and many alike within an hour, so that sets are left by some of their crashes and not by others.
-  at: fc.oneof(fc.integer({ min: DAY, max: DAY + HOUR - 1 }), fc.integer({ min: DAY, max: DAY + HOUR - 1 }), fc.integer({ min: 0, max: SPAN - 1 }), fc.integer({ min: 0, max: SPAN / HOUR - 1 }).map((hour) => hour * HOUR), fc.integer({ min: 1, max: SPAN / DAY }).map((day) => day * DAY - 1)),
+  // Many at the edges of hours and days, where two parts of an answer meet, and many alike within an hour, so that sets are left by some of their crashes and not by others; and many
+  // of one millisecond, where pages end and neighbours are.
+  at: fc.oneof(fc.constant(2 * DAY + HOUR / 2), fc.integer({ min: DAY, max: DAY + HOUR - 1 }), fc.integer({ min: DAY, max: DAY + HOUR - 1 }), fc.integer({ min: 0, max: SPAN - 1 }), fc.integer({ min: 0, max: SPAN / HOUR - 1 }).map((hour) => hour * HOUR), fc.integer({ min: 1, max: SPAN / DAY }).map((day) => day * DAY - 1)),
   device: fc.integer({ min: 0, max: 5 }), bucket: fc.constantFrom(...BUCKETS), evidence, waiting,
   verified: fc.boolean(), standing: fc.constantFrom('counted', 'counted', 'claimed', 'stale-counter'), swversion: fc.constantFrom('1', '2'),
 })
@@ -144,6 +146,7 @@ class Play {
       const [low, high] = [Math.min(a, b), Math.max(a, b)].map((at) => STORY_START + (whole ? Math.floor(at / HOUR) * HOUR : at)) as [number, number]
       await this.#checkRange(low, high)
     }
+    for (const bucket of BUCKETS) await this.#checkNeighbours(bucket)
     for (const bucket of BUCKETS.map(bucketName)) {
       const its = this.#counted().filter((each) => bucketName(each.bucket) === bucket)
       const life = await readBucketLife(world.clickhouse, this.fleet, [bucket])
@@ -184,7 +187,7 @@ class Play {
     await this.#checkOverview(from, to)
     for (const bucket of BUCKETS) {
       const now = its.filter((each) => each.bucket === bucket)
-      expect((await readBucketCrashes(world.clickhouse, scope, [bucketName(bucket)], { limit: 500 })).map(({ id }) => id).toSorted()).toEqual(now.map(({ id }) => id).toSorted())
+      await this.#checkPages(scope, bucket, now)
       expect((await readBucketDevices(world.clickhouse, scope, [bucketName(bucket)], { limit: 50 })).reduce((sum, { crashes }) => sum + crashes, 0)).toBe(now.length)
       const versions = (await readBucketCorrelations(world.clickhouse, scope, [bucketName(bucket)])).filter(({ key }) => key === 'swversion')
       expect(Object.fromEntries(versions.map(({ value, in_bucket, bucket_total, overall, overall_total }) => [value, [in_bucket, bucket_total, overall, overall_total]]))).toEqual(
@@ -201,11 +204,35 @@ class Play {
     expect(lines.get(name)).toEqual(slots(hourly.filter(({ bucket }) => this.merges.target(bucketName(bucket)) === name)).map((slot) => slot.length))
   }
 
+  /** Newest first, in pages that are now full of the last day and now of all days before. */
+  async #checkPages(scope: { fleet: string; from: number; to: number }, bucket: number, its: readonly Kept[]): Promise<void> {
+    const pages: string[] = []
+    for (let before: CrashKey | undefined, limit = 2; ; limit *= 5) {
+      const page = await readBucketCrashes(world.clickhouse, scope, [bucketName(bucket)], { limit, before })
+      pages.push(...page.map(({ id }) => id))
+      const last = page.at(-1)
+      if (page.length < limit || last === undefined) break
+      before = [Date.parse(last.event_time), last.id]
+    }
+    expect(pages).toEqual(its.toSorted(byTime).map(({ id }) => id).toReversed())
+  }
+
+  async #checkNeighbours(bucket: number): Promise<void> {
+    const its = this.#counted().filter((each) => each.bucket === bucket).toSorted(byTime)
+    for (const n of new Set([0, Math.floor(its.length / 2), its.length - 1])) {
+      const each = its[n]
+      if (each === undefined) continue
+      const found = await readNeighbours(world.clickhouse, { fleet: this.fleet, id: each.id, event_time: iso(STORY_START + each.at) }, [bucketName(bucket)])
+      expect(found).toEqual({ previous: its[n - 1]?.id ?? null, next: its[n + 1]?.id ?? null })
+    }
+  }
+
   #counted(from = 0, to = Infinity): Kept[] {
     return this.kept.filter(({ at, standing }) => standing !== 'stale-counter' && STORY_START + at >= from && STORY_START + at < to)
   }
 }
 
+const byTime = (a: Kept, b: Kept): number => a.at - b.at || (a.id < b.id ? -1 : 1)
 const iso = (ms: number): string => new Date(ms).toISOString()
 const devicesOf = (crashes: readonly Kept[]): number => new Set(crashes.map(({ device }) => device)).size
 function groupBy<T>(items: readonly T[], key: (item: T) => string): Map<string, T[]> {
