@@ -7,8 +7,8 @@ import { DAY } from './spans.ts'
 
 /**
  * Which crashes does a bucket have, newest first, a page at a time?
- * Reads the end of the bucket's own rows, which lie side by side in `bucket_crashes`: milliseconds, however many there are. Several buckets
- * that were merged are read whole.
+ * Reads the last day of the bucket's own rows, which lie side by side in `bucket_crashes`, and all others only where that has too few: 40 ms for
+ * the bucket with a million of 10 M crashes in 28 days, 0.35 s for one with ten million, the largest at 100 M.
  */
 const QUESTION = {
   sql: `

@@ -5,7 +5,8 @@ import { COUNTED, CURRENT, scopeParams, type Scope } from './scope.ts'
 
 /**
  * Which devices crashed in this bucket, those with most crashes first, a page at a time?
- * Counts the bucket's own rows of the range (`bucket_crashes`): 1 s for a million of them.
+ * Counts the bucket's own rows of the range (`bucket_crashes`): 0.4 s for a million of them, 2 s for ten million, the largest bucket of 28 days
+ * at 100 M crashes.
  */
 const MOST = {
   sql: `

@@ -6,7 +6,8 @@ import { COUNTED, CURRENT, scopeParams, type Scope } from './scope.ts'
 /**
  * On which firmware does this bucket happen, and how many devices are active on each? A device is active on the version
  * that it named last, if it said anything in the range; devices that never report anything are not known here.
- * Reads the bucket's own rows of the range (`bucket_crashes`), and one row per device of the fleet.
+ * Reads the bucket's own rows of the range (`bucket_crashes`), and one row per device of the fleet: 0.5 s for a million rows, 3 s for ten
+ * million, the largest bucket of 28 days at 100 M crashes.
  */
 const QUESTION = {
   sql: `

@@ -9,7 +9,7 @@ import { MERGED, mergeParams, type Scope } from './scope.ts'
 /**
  * Which buckets are there in the range, with how many crashes and distinct devices, in one of five orders, a page at a time?
  * Devices come before crashes: one device that crashes at each start makes ten thousand of them. Counts are exact (counts.ts).
- * A filter by firmware reads the range crash by crash.
+ * A filter by firmware reads the range crash by crash: 0.2 s for 24 h and 1 s for 28 days at 10 M crashes, half of it for titles and signatures, ten times that at 100 M.
  */
 const KEYS: Record<BucketsQuery['sort'], readonly [string, string]> = {
   devices: ['verified_devices', 'devices'], crashes: ['crashes', 'devices'], evidence: ['toUInt64(evidence)', 'verified_devices'],

@@ -17,7 +17,8 @@ import { HOUR, spansOf, WEEK } from './spans.ts'
  *
  * The text has only what a range needs: reading and analysing a statement of 3,000 letters costs the engine 25 ms of CPU, however few rows it finds.
  * With 600 buckets, whatever the number of crashes: 24 h are some 5,000 rows of sets, 28 days 10,000, and up to two hours of
- * crashes at the edges. Measured at 10 M crashes in 28 days: 10 us a row for reading a set of a day of a bucket, as much for uniting it.
+ * crashes at the edges. Measured at 10 M crashes in 28 days: 10 us a row for reading a set of a day of a bucket, as much for uniting it; a list of
+ * 24 h takes 0.12 s. Nine whole days, which have as many rows and as large sets as 24 h have at 100 M, take 0.2 s.
  */
 
 /** What a set tells, and how the same is told of crashes one by one (`its`), as sets of the longest span that may be read. */

@@ -7,7 +7,7 @@ import { COUNTED, MERGED, mergeParams, scopeParams, type Scope } from './scope.t
 
 /**
  * Which symbol files would help most: modules without symbols by the crashes and devices that wait for them?
- * Reads one array column of the range: 0.5 s for 24 h at 100 M rows over 28 days.
+ * Reads one array column of the range: 0.08 s for 24 h and 0.45 s for 14 days at 10 M crashes in 28 days, ten times that at 100 M.
  */
 const QUESTION = {
   sql: `

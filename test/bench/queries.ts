@@ -73,6 +73,7 @@ async function fillDirectory(directory: string, plan: Fill, print: (figure: Figu
 async function measure(world: World, print: (figure: Figure) => void): Promise<void> {
   const buckets = await world.someBuckets()
   const devices = await world.someDevices()
+  const crashes = await world.someCrashes(buckets[0]!)
   // Whole hours up to this one, as pages ask; from any minute on it is 0.1 s more, for the crashes of a part of an hour.
   const range = (days: number) => `from=${new Date(Math.ceil((END - days * DAY) / HOUR) * HOUR).toISOString()}`
   const ofBucket = (turn: number, part: string, days: number) => `buckets/${buckets[turn % buckets.length]}${part}?${range(days)}`
@@ -81,6 +82,9 @@ async function measure(world: World, print: (figure: Figure) => void): Promise<v
     pages.push({ name: `bucket list, ${name}`, times, aim, path: () => `buckets?${range(days)}` })
     for (const [what, part] of Object.entries(BUCKET_PAGE)) pages.push({ name: `${what}, ${name}`, times, aim, path: (turn) => ofBucket(turn, part, days) })
   }
+  pages.push({ name: 'bucket list of one firmware, 28 days', times: 8, aim: 1000, path: () => `buckets?${range(28)}&swversion=4.3.1` })
+  pages.push({ name: 'devices, 14 days', times: 8, aim: 1000, path: () => `devices?${range(14)}` })
+  pages.push({ name: 'a crash of the busiest bucket', times: 20, aim: 200, path: (turn) => `crashes/${crashes[turn % crashes.length]}` })
   pages.push({ name: 'device page, 24 h', times: 20, aim: 200, path: (turn) => `devices/${devices[turn % devices.length]}?${range(1)}` })
   for (const { name, times, aim, path } of pages) {
     const cold = await world.timed(() => world.get(path(0)))

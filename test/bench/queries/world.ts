@@ -23,6 +23,7 @@ export interface World {
   /** Busy ones, middling ones and rare ones. */
   someBuckets(): Promise<string[]>
   someDevices(): Promise<string[]>
+  someCrashes(bucket: string): Promise<string[]>
   /** The wall clock, and the CPU time that the engine took. */
   timed(work: () => Promise<unknown>): Promise<{ ms: number; cpuMs: number }>
   stop(): Promise<void>
@@ -62,6 +63,7 @@ export async function openWorld({ directory, now, memoryLimitBytes }: { director
       return [0, 1, 5, 20, 60, 150, 300, 500].map((rank) => all[Math.min(rank, all.length - 1)]!.bucket)
     },
     someDevices: async () => (await rows<{ device: string }>('SELECT device FROM devices WHERE sipHash64(device) % 3000 = 0 GROUP BY device ORDER BY device LIMIT 20')).map(({ device }) => device),
+    someCrashes: async (bucket) => (await rows<{ id: string }>(`SELECT id FROM bucket_crashes WHERE bucket = '${bucket}' AND sipHash64(id) % 40000 = 0 ORDER BY id LIMIT 20`)).map(({ id }) => id),
     async timed(work) {
       const [started, cpu] = [performance.now(), cpuMs()]
       await work()
