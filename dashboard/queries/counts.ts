@@ -29,7 +29,8 @@ const VALUES = {
   crashes: `groupBitmapState(${PLACE})`,
   verified: `groupBitmapStateIf(${DEVICE}, ${VERIFIED})`, unverified: `groupBitmapStateIf(${DEVICE}, NOT ${VERIFIED})`,
   provisional: 'min(its.provisional)', first_seen: 'min(event_time)', last_seen: 'max(event_time)',
-  strongest: 'argMax((its.evidence, event_time, id, title, signature, toString(severity)), (its.evidence, event_time, id))',
+  // Of one evidence, which is a key here, it is the newest; a tuple for each row would cost half as much again.
+  strongest: '(its.evidence, max(event_time), argMax(id, event_time), argMax(title, event_time), argMax(signature, event_time), toString(argMax(severity, event_time)))',
   oldest: '(min(event_time), argMin(id, event_time))', newest: '(max(event_time), argMax(id, event_time))',
   swversions: `groupUniqArrayIf(toString(swversion), swversion != '')`, compartments: `groupUniqArrayIf(toString(compartment), compartment != '')`,
   modules: 'groupUniqArrayArray(its.modules)',
