@@ -74,10 +74,10 @@ test('when the worker stops, the convoy under way ends and those that wait are g
   const convoy = createConvoy(handle, { maxEntries: 100, isStopping: () => stopping })
   const first = convoy(batchOf(0))
   await expect.poll(() => seen).toEqual([[0]])
-  const second = convoy(batchOf(1))
+  const second = expect(convoy(batchOf(1))).rejects.toMatchObject({ code: 'stopped' })
   stopping = true
   gates[0]!.resolve()
   await first
-  await expect(second).rejects.toMatchObject({ code: 'stopped' })
+  await second
   expect(seen).toEqual([[0]])
 })
