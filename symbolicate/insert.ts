@@ -44,9 +44,12 @@ export function createInserter({ clickhouse, logger, metrics, retryMs, retryMaxM
           return [...await block(table, rows.slice(0, middle), givenUp), ...await block(table, rows.slice(middle), givenUp)]
         }
         metrics.insertFailed()
-        if (givenUp()) throw new BrokenWorld('stopped', `insert into ${table} given up: the worker stops or lost its partition`, { retryable: true, cause: error })
+        const giveUp = () => { if (givenUp()) throw new BrokenWorld('stopped', `insert into ${table} given up: the worker stops or lost its partition`, { retryable: true, cause: error }) }
+        giveUp()
         logger.warn({ stage: 'insert', table, rows: rows.length, retryInMs: wait, reason: messageOf(error) }, 'insert failed, the same block will be tried again')
         await new Promise((resolve) => setTimeout(resolve, wait))
+        // Whoever has taken the partition meanwhile writes these rows, perhaps with other symbols or rules.
+        giveUp()
       }
     }
   }

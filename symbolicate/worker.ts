@@ -154,10 +154,6 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
         Promise.all(work.map(({ analysis, slow }) => Promise.race([analysis, slow]))),
       ])
       const placeOf = new Map(places.flat())
-      const settled = (row: CrashRow): CrashRow => {
-        const before = newestOf(there.get(row.id) ?? [])
-        return before === undefined ? row : revised(row, before)
-      }
       const found = ({ crash, entry, batch: { topic, partition } }: Item) => ({
         accepted: crash, position: { topic, partition, offset: entry.offset }, revision: 0,
         deviceNumber: numbers.get(deviceKey({ fleet: crash.fleet, device: crash.deviceId })) as number, archive: placeOf.get(crash.id) as Archive,
@@ -166,9 +162,9 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       const late: Late[] = []
       for (const { item, analysis } of work) {
         const now = await Promise.race([analysis, Promise.resolve(null)])
-        const row = (analysed: Analysis) => settled(rowOf({ ...found(item), analysis: analysed }, clock.now()))
-        if (now === null) late.push({ item, row: async (givenUp) => row(await again(analysis, item.crash, givenUp)) })
-        else ready.push({ ...item, row: row(now) })
+        const row = (analysed: Analysis) => rowOf({ ...found(item), analysis: analysed }, clock.now())
+        if (now === null) late.push({ item, row: async (givenUp) => row(await insist('analyse', item.crash, (tries) => (tries === 0 ? analysis : process(inputOf(item.crash)).analysis), givenUp)) })
+        else ready.push({ ...item, row: settled(row(now), there) })
       }
       // Never taken for handled: by the clock a partition may be lost now and ours again in a moment.
       if (batches.some((batch) => batch.stale())) throw new BrokenWorld('stopped', 'a partition of the batch is another worker\'s by now', { retryable: true })
@@ -177,8 +173,8 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
       const known: Done[] = []
       for (const item of claims) {
         const named = standing.get(item.crash.claimedOf as string)
-        if (named === undefined) late.push({ item, row: async () => settled(await claimedRow(item.crash, found(item))) })
-        else known.push({ ...item, row: settled(claimedRowOf(found(item), named, clock.now())) })
+        if (named === undefined) late.push({ item, row: () => claimedRow(item.crash, found(item)) })
+        else known.push({ ...item, row: settled(claimedRowOf(found(item), named, clock.now()), there) })
       }
       await writeCrashes(known, letters, givenUp)
       await writeFacts(facts, inserter, givenUp)
@@ -213,13 +209,18 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     spans.delete(id)
   }
 
-  /** The end of a late one: its row, then the position. Until then a restart reads it again. */
+  /**
+   * The end of a late one: its row, then the position. Until then a restart reads it again. It is looked up once more, since a
+   * partition may have been another worker's meanwhile, who has read it again, perhaps with other symbols or rules.
+   */
   async function follow({ item, row }: Late, inflight: Inflight): Promise<void> {
     const { batch } = item
     const givenUp = () => stopping || batch.stale()
     try {
       const letters: Letter[] = []
-      await writeCrashes([{ ...item, row: await row(givenUp) }], letters, givenUp)
+      const made = await row(givenUp)
+      const there = await insist('look up', item.crash, () => written(clickhouse, [made.id]), givenUp)
+      await writeCrashes([{ ...item, row: settled(made, there) }], letters, givenUp)
       await bury(letters, batch, { log, inserter, metrics, now: clock.now(), givenUp })
       inflight.finish(item.entry.offset)
       await writePositions([[batch, inflight]], givenUp)
@@ -239,16 +240,15 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
     return rowOf({ ...found, analysis }, clock.now())
   }
 
-  /** The analysis, tried again for as long as the world (never the dump) keeps it from ending. */
-  async function again(analysis: Promise<Analysis>, crash: AcceptedCrash, givenUp: () => boolean): Promise<Analysis> {
-    for (let wait = settings.retryMs; ; wait = Math.min(wait * 2, settings.retryMaxMs)) {
+  /** Tried again for as long as the world (never the dump) keeps it from ending. */
+  async function insist<T>(stage: string, crash: AcceptedCrash, attempt: (tries: number) => Promise<T>, givenUp: () => boolean): Promise<T> {
+    for (let tries = 0, wait = settings.retryMs; ; tries++, wait = Math.min(wait * 2, settings.retryMaxMs)) {
       try {
-        return await analysis
+        return await attempt(tries)
       } catch (error) {
         if (givenUp()) throw error
-        logger.warn({ stage: 'analyse', crash: crash.id, retryInMs: wait, reason: messageOf(error) }, 'analysis failed, it will be tried again')
+        logger.warn({ stage, crash: crash.id, retryInMs: wait, reason: messageOf(error) }, 'a slow crash is not written yet, it will be tried again')
         await new Promise((resolve) => setTimeout(resolve, wait))
-        analysis = process(inputOf(crash)).analysis
       }
     }
   }
@@ -336,6 +336,12 @@ export function createWorker({ settings, log, blobs, symbols, clickhouse, clock,
 const marked = (item: Item, marks: ReadonlyMap<string, readonly Mark[]>): Item => {
   const its = marks.get(item.crash.id)
   return its === undefined ? item : { ...item, crash: { ...item.crash, flags: [...new Set([...item.crash.flags, ...its])] } }
+}
+
+/** As a revision of what is there. */
+function settled(row: CrashRow, there: ReadonlyMap<string, readonly Written[]>): CrashRow {
+  const before = newestOf(there.get(row.id) ?? [])
+  return before === undefined ? row : revised(row, before)
 }
 
 const newestOf = (places: readonly Written[]): Written | undefined => places.toSorted((a, b) => b.revision - a.revision)[0]

@@ -1,3 +1,4 @@
+import { currentIn } from '../queries/scope.ts'
 import type { DetectorInput } from './finding.ts'
 import { sqlTime } from './time.ts'
 
@@ -9,9 +10,8 @@ import { sqlTime } from './time.ts'
 export const COUNTED_SQL = `fleet = {fleet:String} AND standing IN ('counted', 'claimed')
       AND auth_level IN ('payload-signed', 'transport-authenticated')`
 
-/** Rows of `bucket_crashes FINAL` that say what a crash of the last 29 days is now (queries/scope.ts). */
-export const CURRENT_SQL = `((revision = 0 AND id NOT IN (SELECT id FROM revised_crashes WHERE fleet = {fleet:String} AND event_time > {now:DateTime64(3, 'UTC')} - INTERVAL 30 DAY))
-      OR (revision > 0 AND (id, revision) IN (SELECT id, max(revision) FROM revised_crashes WHERE fleet = {fleet:String} AND event_time > {now:DateTime64(3, 'UTC')} - INTERVAL 30 DAY GROUP BY id)))`
+/** Rows of `bucket_crashes FINAL` that say what a crash of the last 30 days is now. */
+export const CURRENT_SQL = currentIn(`event_time > {now:DateTime64(3, 'UTC')} - INTERVAL 30 DAY`)
 
 /** Those buckets and all that people merged into them: by these a bucket's own rows are found. */
 export const membersOf = ({ from, into }: DetectorInput['merges'], buckets: readonly string[]): string[] => [...buckets, ...from.filter((_, index) => buckets.includes(into[index]!))]

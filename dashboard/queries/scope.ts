@@ -16,8 +16,9 @@ export const COUNTED = `fleet = {fleet:String} AND event_time >= {from:DateTime6
  * Rows of `bucket_crashes FINAL` that say what a crash is now: one that was analysed again may have left a bucket, where its
  * earlier revision still stands. Reads the range of a table that has only what was analysed again.
  */
-export const CURRENT = `((revision = 0 AND id NOT IN (SELECT id FROM revised_crashes WHERE fleet = {fleet:String} AND event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)}))
-  OR (revision > 0 AND (id, revision) IN (SELECT id, max(revision) FROM revised_crashes WHERE fleet = {fleet:String} AND event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)} GROUP BY id)))`
+export const currentIn = (RANGE: string): string => `((revision = 0 AND id NOT IN (SELECT id FROM revised_crashes WHERE fleet = {fleet:String} AND ${RANGE}))
+  OR (revision > 0 AND (id, revision) IN (SELECT id, max(revision) FROM revised_crashes WHERE fleet = {fleet:String} AND ${RANGE} GROUP BY id)))`
+export const CURRENT = currentIn('event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)}')
 /** What stands for a crash in sets: its place in the log; and for a device: its number, or where it has none a hash (schema 009). */
 export const PLACE = 'bitShiftLeft(toUInt64(partition), 40) + offset'
 export const DEVICE = 'if(device_number = 0, bitOr(sipHash64(device), 9223372036854775808), device_number)'

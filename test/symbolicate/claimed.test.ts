@@ -6,7 +6,8 @@ import { TOPIC_ACCEPTED } from '../../infra/log/log.ts'
 import type { AcceptedCrash } from '../../ingest/contract.ts'
 import { encodeHeartbeat, encodeRefused, type Heartbeat } from '../../ingest/contract.ts'
 import { sandboxSettingsSchema } from '../../symbolicate/config.ts'
-import { rowsOf } from '../infra/clickhouse-fixture.ts'
+import { crashRow, insertCrashes } from '../dashboard/crash-row.ts'
+import { rowsOf, until } from '../infra/clickhouse-fixture.ts'
 import { accepted, ASAN, createWorld, STORY, type World } from './world.ts'
 
 let world: World
@@ -55,6 +56,16 @@ test('a claim that is read before its crash waits for it', async () => {
   await world.send(dump)
   await world.settled()
   expect(await rowOf(claim.id)).toMatchObject({ bucket: (await rowOf(dump.id)).bucket, claimed_of: dump.id })
+})
+
+test('what another worker has written meanwhile of a crash that came late is revised, so that it counts in one bucket', async () => {
+  const dump = accepted(ASAN)
+  const claim = claimOf(dump, 'dev-7')
+  const offset = await world.send(claim)
+  await until(async () => /^overrun_\w*stragglers\w* 1$/m.test(await world.metrics()), 'the claim waits')
+  await insertCrashes(world.clickhouse, [crashRow({ id: claim.id, at: STORY, standing: 'claimed', bucket: 'beefbeefbeefbeef', offset: String(offset) })])
+  await settle(dump)
+  expect(await rowOf(claim.id)).toMatchObject({ revision: 1, first_bucket: 'beefbeefbeefbeef', bucket: (await rowOf(dump.id)).bucket })
 })
 
 test('many claims on a slow dump are each one row, and hold up nobody', async () => {
