@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, askOne, flag, sqlTime, strings } from './ask.ts'
-import { DEVICE, PLACE, VERIFIED, type Scope } from './scope.ts'
-import { HOUR, spansOf, WEEK } from './spans.ts'
+import { DEVICE, IN_RANGE, MOVED, PLACE, scopeParams, VERIFIED, type Scope } from './scope.ts'
+import { spansOf, WEEK } from './spans.ts'
 
 /**
  * Crashes of a range as sets, exact at any moment: what lists, charts and totals are counted from.
@@ -37,9 +37,6 @@ const VALUES = {
 }
 export type Column = keyof typeof KEYS | keyof typeof VALUES
 
-/** The crashes that were analysed again. */
-const IN_RANGE = `event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)}`
-const MOVED = `(SELECT groupBitmapState(${PLACE}) FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_RANGE})`
 const MAY_HOLD_MOVED = `(has({first_buckets:Array(String)}, '') OR bucket IN {first_buckets:Array(String)})`
 
 const WITHOUT_MOVED = ` AND NOT (${MAY_HOLD_MOVED} AND bitmapHasAny(crashes, ${MOVED}))`
@@ -153,15 +150,14 @@ function oneByOne(arms: readonly string[], columns: readonly Column[], waiting: 
   return ['SELECT', told, 'FROM (', arms.join(' UNION ALL '), ') AS its', ...(waiting ? ['WHERE notEmpty(its.modules)'] : []), 'GROUP BY', keys].join(' ')
 }
 
-/** Buckets that crashes of the whole hours around a range were in before they were analysed again, and are in since; and whether some were taken away. Reads the range of a table that has no others. */
+/** Buckets that crashes of a range were in before they were analysed again, and are in since; and whether some were taken away. Reads the range of a table that has no others. */
 const REVISED = {
   sql: `SELECT groupUniqArray(first_bucket) AS first_buckets, groupUniqArray(bucket) AS buckets, countIf(standing = 'forgotten') > 0 AS taken_away FROM revised_crashes WHERE fleet = {fleet:String} AND ${IN_RANGE}`,
   row: z.object({ first_buckets: strings, buckets: strings, taken_away: flag }),
 }
 export type Revised = z.output<typeof REVISED.row>
 
-export const readRevised = (clickhouse: ClickHouse, { fleet, from, to }: Scope): Promise<Revised> =>
-  askOne(clickhouse, REVISED, { fleet, from: sqlTime(Math.floor(from / HOUR) * HOUR), to: sqlTime(Math.ceil(to / HOUR) * HOUR) })
+export const readRevised = (clickhouse: ClickHouse, scope: Scope): Promise<Revised> => askOne(clickhouse, REVISED, scopeParams(scope))
 
 /** Rows of `bucket_counts` that some crashes have left and others not. */
 const LEFT = {

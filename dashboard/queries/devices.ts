@@ -9,8 +9,8 @@ import type { Merges } from './merges.ts'
  * Which devices do we know, and how much did each crash in the range, in one of three orders, a page at a time?
  * Their order first, from the name and the newest report of each device of the fleet and the range of `crashes`; what else is said of a
  * device, and in how many buckets it crashed, of those on the page alone: all that is said of 100,000 devices takes 0.4 s, and sets of
- * their buckets don't fit into the memory of a statement. At 10 M crashes in 28 days 0.15 s for 24 h and 0.5 s for 14 days; at 100 M,
- * with as many devices, 0.7 and 5 s.
+ * their buckets don't fit into the memory of a statement. At 10 M crashes in 28 days 0.15 s for 24 h and 0.45 s for 14 days, most of it
+ * for the range: some ten times that at 100 M.
  */
 const QUESTION = {
   sql: (CRASHES: string, HAVING: string) => `

@@ -3,7 +3,7 @@ import type { ClickHouse } from '../../infra/clickhouse/client.ts'
 import { ask, askOne, flag, iso, number, sqlTime, strings } from './ask.ts'
 import { askCounts, type Revised } from './counts.ts'
 import type { Merges } from './merges.ts'
-import { DEVICE, MERGED, mergeParams, PLACE, scopeParams, VERIFIED, type Scope } from './scope.ts'
+import { COUNTED, DEVICE, MERGED, mergeParams, MOVED, PLACE, scopeParams, VERIFIED, type Scope } from './scope.ts'
 import { DAY, HOUR } from './spans.ts'
 
 /**
@@ -18,13 +18,10 @@ import { DAY, HOUR } from './spans.ts'
  * A crash has one hour and one evidence, so sets of crashes are united once, by both, and their sizes are added; devices come again,
  * so theirs are united by hour and by day too.
  */
-const MOVED = `(SELECT groupBitmapState(${PLACE}) FROM revised_crashes
-    WHERE fleet = {fleet:String} AND event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)})`
 const ONE = 'event_time, evidence, partition, offset, device, device_number, auth_level'
-const IN_DAYS = `fleet = {fleet:String} AND event_time >= {from:DateTime64(3)} AND event_time < {to:DateTime64(3)} AND standing IN ('counted', 'claimed')`
 const REVISED_ARM = `
         UNION ALL
-        SELECT ${ONE} FROM revised_crashes FINAL WHERE ${IN_DAYS}`
+        SELECT ${ONE} FROM revised_crashes FINAL WHERE ${COUNTED}`
 /** As they came, not FINAL: in a set a row that was written twice is one, and those that were analysed again are in the other arm. */
 const divided = (revised: boolean) => `
         SELECT ${ONE} FROM crashes
@@ -32,7 +29,7 @@ const divided = (revised: boolean) => `
           AND NOT bitmapContains(${MOVED}, ${PLACE})${REVISED_ARM}` : ''}`
 /** Hours that no range of the key tells: both days are looked through for them, and each crash is what it is now. */
 const DIVIDED_AND_OTHERS = `
-        SELECT ${ONE} FROM crashes FINAL WHERE ${IN_DAYS} AND toUnixTimestamp(toStartOfHour(event_time)) IN {single:Array(UInt32)}${REVISED_ARM}
+        SELECT ${ONE} FROM crashes FINAL WHERE ${COUNTED} AND toUnixTimestamp(toStartOfHour(event_time)) IN {single:Array(UInt32)}${REVISED_ARM}
           AND toUnixTimestamp(toStartOfHour(event_time)) NOT IN {single:Array(UInt32)}`
 const COUNTED_HOURS = {
   sql: (SINGLE: string, revised: boolean) => `

@@ -30,7 +30,7 @@ export async function openFsBlobs({ directory }: { directory: string }): Promise
   const put: Blobs['put'] = async (key, body) => {
     const file = fileOf(key)
     const draft = join(unfinished, randomUUID())
-    // A stream may break before the loop below listens to it: the loop then throws its error, and until then nobody else must.
+    // A stream may break while the file is being opened: the loop below throws its error, but one that nobody listens to ends the process.
     if (!(body instanceof Uint8Array)) body.on('error', () => undefined)
     let size = 0
     try {

@@ -1,11 +1,12 @@
 import type { ClickHouse } from './client.ts'
 
+const SET = '(start + toIntervalSecond(span))'
+
 /**
  * How long rows stay: a table's TTL, which merges carry out in the background, hours after a row's time has come. What has
  * no age (buckets, devices, decisions, alerts, counters of keys) stays. A set of an hour, a day or a week is as old as the
  * newest crash that may be in it, so that no count misses one that is still there.
  */
-const SET = '(start + toIntervalSecond(span))'
 const AGED: Readonly<Record<string, string>> = {
   crashes: 'event_time', device_crashes: 'event_time', revised_crashes: 'event_time', crash_ids: 'event_time', bucket_crashes: 'event_time', bucket_counts: SET, property_counts: SET,
   fleet_counts: '(start + toIntervalHour(1))', heartbeats: 'day', refusals: 'last_at', dead_letters: 'at',

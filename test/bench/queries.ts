@@ -74,7 +74,7 @@ async function measure(world: World, print: (figure: Figure) => void): Promise<v
   const buckets = await world.someBuckets()
   const devices = await world.someDevices()
   const crashes = await world.someCrashes(buckets[0]!)
-  // Whole hours up to this one, as pages ask; from any minute on it is 0.1 s more, for the crashes of a part of an hour.
+  // Whole hours up to this one, as pages ask; from any minute on, the crashes of a part of an hour are read one by one too.
   const range = (days: number) => `from=${new Date(Math.ceil((END - days * DAY) / HOUR) * HOUR).toISOString()}`
   const ofBucket = (turn: number, part: string, days: number) => `buckets/${buckets[turn % buckets.length]}${part}?${range(days)}`
   const pages: { name: string; times: number; aim: number; path: (turn: number) => string }[] = [{ name: 'overview, 24 h', times: 40, aim: 200, path: () => 'overview' }]
