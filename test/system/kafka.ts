@@ -32,7 +32,10 @@ export async function startKafka({ advertised }: { advertised?: number } = {}): 
   const properties = join(directory, 'server.properties')
   writeFileSync(properties, settings(directory, port!, controller!, advertised ?? port!))
   const classes = join(jarsOf('kafka'), '*')
-  const clusterId = randomBytes(16).toString('base64url')
+  // It begins with a letter: one in 64 would begin with a dash, which the tool takes for an option.
+  const id = randomBytes(16)
+  id[0]! &= 0x3f
+  const clusterId = id.toString('base64url')
   const format = spawnSync('java', ['-XX:+UseSerialGC', '-Xmx128m', '-cp', classes, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties])
   if (format.status !== 0) throw new Error(`kafka storage format: ${format.stderr.toString()}`)
 
